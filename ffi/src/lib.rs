@@ -1,0 +1,1 @@
+//! The std host of `dsv4-core`.

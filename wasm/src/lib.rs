@@ -1,0 +1,1 @@
+//! wasm-bindgen over `dsv4-core`.
