@@ -23,7 +23,10 @@ ALWAYS_F32 = ("hc_", "ffn_gate_inp", "ape", "sinks", "exp_probs_b", "norm")
 
 
 def tensors(model):
-    """Yield (GGUF name, numpy array) for every tensor; matrices are [rows, columns] of y = W.x."""
+    """Yield (GGUF name, numpy array) for every tensor; matrices are [rows, columns] of y = W.x.
+
+    The arrays of a float32 model on the CPU share its memory: writing to one changes the model.
+    """
     cfg, sd = model.config, model.state_dict()
 
     def get(name):
@@ -83,8 +86,8 @@ def tensors(model):
         # transformers fuses the experts' first two matrices: gate rows first, then up rows.
         gate_up = get(src + "mlp.experts.gate_up_proj")
         inner = gate_up.shape[1] // 2
-        yield dst + "ffn_gate_exps.weight", np.ascontiguousarray(gate_up[:, :inner])
-        yield dst + "ffn_up_exps.weight", np.ascontiguousarray(gate_up[:, inner:])
+        yield dst + "ffn_gate_exps.weight", gate_up[:, :inner]
+        yield dst + "ffn_up_exps.weight", gate_up[:, inner:]
         if is_hash:
             yield dst + "ffn_gate_tid2eid.weight", sd[src + "mlp.gate.tid2eid"].cpu().numpy().astype(np.int32)
 
@@ -241,8 +244,9 @@ def export(model, path, *, tokenizer_json=None, quant=None, extra_keys=None, ext
                 writer.add_tensor(name, array)
                 continue
             kind, raw = type_of(quant, name, array)
+            array = np.ascontiguousarray(array, dtype=np.float32)
             if kind == T.F32:
-                writer.add_tensor(name, np.ascontiguousarray(array, dtype=np.float32))
+                writer.add_tensor(name, array)
             else:
                 data = raw if raw is not None else gguf.quants.quantize(array, kind)
                 writer.add_tensor(name, data.view(np.uint8), raw_dtype=kind)
