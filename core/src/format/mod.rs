@@ -1,1 +1,4 @@
-//! File formats.
+//! File formats: borrowed views of a model file's header, checked once, read where they lie.
+
+pub mod gguf;
+pub mod split;
