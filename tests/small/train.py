@@ -1,0 +1,170 @@
+"""Trains the small model within a time budget:  python train.py --minutes 90 --out DIR
+
+The curriculum lengthens the documents from 128 to 2,048 tokens, a step whenever the answers at the present length
+are mostly right (or the clock says so). While it learns, the compressed layers often get a shorter sliding window
+than the model's: what lies further back they can only find through the compressed entries, so that path is learnt on
+short, cheap documents already. Checkpoints (raw and averaged weights) go to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from batches import batch, load_tokenizer
+from evaluate import quick
+from fast import Fast, check
+from model import build
+
+TOKENS = 4096  # per step
+LENGTHS = [128, 256, 512, 1024, 2048]
+LATEST = [0.15, 0.3, 0.45, 0.6]  # share of the budget after which the next length is taken in any case
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalized: for matrices (and stacks of them), much faster than AdamW here."""
+
+    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.01):
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            by_shape: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                buf = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                buf.lerp_(p.grad, 1 - group["momentum"])
+                update = p.grad.lerp(buf, group["momentum"])
+                by_shape.setdefault(tuple(p.shape[-2:]), []).append((p, update))
+            for (rows, cols), items in by_shape.items():
+                stacked = torch.cat([u.reshape(-1, rows, cols) for _, u in items])
+                step = orthogonalize(stacked) * (max(1.0, rows / cols) ** 0.5 * group["lr"])
+                at = 0
+                for p, u in items:
+                    n = u.numel() // (rows * cols)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step[at : at + n].view_as(p))
+                    at += n
+
+
+def orthogonalize(g: Tensor, steps: int = 4) -> Tensor:
+    """Newton-Schulz iteration towards U V^T of g = U S V^T."""
+    flip = g.shape[-2] > g.shape[-1]
+    x = g.transpose(-1, -2) if flip else g
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for a, b, c in [(4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037),
+                    (2.8769, -3.1427, 1.2046), (2.8366, -3.0525, 1.2012)][-steps:]:
+        s = x @ x.transpose(-1, -2)
+        x = a * x + (b * s + c * (s @ s)) @ x
+    return x.transpose(-1, -2) if flip else x
+
+
+def optimizers(model) -> list[torch.optim.Optimizer]:
+    matrices, table, small = [], [], []
+    for name, p in model.named_parameters():
+        if ".indexer." in name:  # top-k passes no gradient; see README
+            p.requires_grad_(False)
+        elif "embed_tokens" in name or "lm_head" in name:
+            table.append(p)
+        elif p.ndim < 2 or "hc" in name or "position_bias" in name or "mlp.gate." in name:
+            small.append(p)
+        else:
+            matrices.append(p)
+    adam = torch.optim.AdamW([dict(params=table, lr=4e-3), dict(params=small, lr=3e-3)], betas=(0.9, 0.98),
+                             weight_decay=0.0, fused=True)
+    out = [Muon(matrices, lr=0.02), adam]
+    for opt in out:
+        for group in opt.param_groups:
+            group["peak"] = group["lr"]
+    return out
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser(description=__doc__)
+    ap.add_argument("--minutes", type=float, default=90)
+    ap.add_argument("--out", type=Path, required=True)
+    ap.add_argument("--seed", type=int, default=0)
+    args = ap.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(2)
+    torch._dynamo.config.recompile_limit = 64
+
+    tok, model = load_tokenizer(), build(args.seed)
+    difference = check(model, Fast(model, compiled=False))
+    print(f"parameters {sum(p.numel() for p in model.parameters())}, logits differ by {difference:.1e}", flush=True)
+    assert difference < 1e-4
+    fast, opts = Fast(model), optimizers(model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    average = [p.detach().clone() for p in trained]
+    rng = random.Random(args.seed + 1000)
+    start, step, level, tokens, logged, saved, promoted = time.time(), 0, 0, 0, 0.0, time.time(), 0
+    hits = {n: 0.0 for n in LENGTHS}  # running share of recalled value tokens, by document length
+
+    def save(name: str) -> None:
+        raw = [p.detach().clone() for p in trained]
+        torch.save(model.state_dict(), args.out / f"{name}-raw.pt")
+        with torch.no_grad():
+            for p, a in zip(trained, average):
+                p.copy_(a)
+            torch.save(model.state_dict(), args.out / f"{name}.pt")
+            figures = quick(model, tok)
+            for p, r in zip(trained, raw):
+                p.copy_(r)
+        print(json.dumps(dict(saved=name, step=step, tokens=tokens, level=LENGTHS[level], **figures)), flush=True)
+
+    while (done := (time.time() - start) / 60 / args.minutes) < 1:
+        rate = min(1.0, (step + 1) / 60) * min(1.0, (1 - done) / 0.5 + 0.01)  # warm up, hold, fall to nothing
+        for opt in opts:
+            for group in opt.param_groups:
+                group["lr"] = group["peak"] * rate
+        if level < 4 and (done > LATEST[level] or (hits[LENGTHS[level]] > 0.85 and step - promoted > 250)):
+            level, promoted = level + 1, step
+        if level and rng.random() < 0.5:
+            length = LENGTHS[rng.randrange(level)]
+        else:
+            length = LENGTHS[level]
+        window = rng.choice([8, 16, 32, None, None]) if done < 0.8 else rng.choice([16, None, None, None])
+        ids, weights, spans = batch(tok, rng, TOKENS // length, length)
+        inputs, targets, weights = ids[:, :-1], ids[:, 1:].flatten(), weights[:, 1:].flatten()
+        hidden = fast.hidden(inputs, window)
+        keep = (weights > 0).nonzero().squeeze(1)
+        logits = hidden[keep] @ model.lm_head.weight.t()
+        w, t = weights[keep], targets[keep]
+        loss = (F.cross_entropy(logits, t, reduction="none") * w).sum() / w.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        for opt in opts:
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            decay = min(0.998, step / (step + 20))
+            torch._foreach_lerp_(average, trained, 1 - decay)
+            for i, load in fast.load.items():  # experts that got too little are preferred a little more
+                bias = model.model.layers[i].mlp.gate.e_score_correction_bias
+                bias += 0.002 * rate * torch.sign(load.float().mean() - load.float())
+            asked = w >= 4
+            if asked.any():
+                right = (logits[asked].argmax(-1) == t[asked]).float().mean().item()
+                hits[length] += 0.03 * (right - hits[length])
+        step, tokens = step + 1, tokens + TOKENS
+        now = time.time()
+        if step in (10, 30) or now - logged > 30:
+            logged = now
+            print(f"{(now - start) / 60:6.1f} min  step {step}  {tokens / (now - start):.0f} tok/s  loss {loss.item():.3f}  "
+                  f"length {LENGTHS[level]}  recall " + " ".join(f"{n}:{h:.2f}" for n, h in hits.items()), flush=True)
+        if now - saved > 480:
+            save("last")
+            saved = time.time()
+    save("final")
+
+
+if __name__ == "__main__":
+    main()
