@@ -18,6 +18,9 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
+    /// No rows and no columns.
+    pub const EMPTY: Self = Self { dtype: DType::F32, rows: 0, cols: 0, row_bytes: 0, data: &[], scales: &[] };
+
     /// A view of `data` (and `scales`, for FP8 and FP4), or `None` unless their lengths are exactly the shape's.
     pub fn new(dtype: DType, rows: usize, cols: usize, data: &'a [u8], scales: &'a [u8]) -> Option<Self> {
         let row_bytes = usize::try_from(dtype.row_bytes(cols as u64)?).ok()?;
@@ -91,6 +94,14 @@ impl<'a> Matrix<'a> {
     pub fn decode(&self, row: usize, start: usize, out: &mut [f32]) {
         quant::decode(self.dtype, self.row(row), self.row_scales(row), start, out);
     }
+
+    /// One value in f32: decodes the block around it.
+    pub fn value(&self, row: usize, col: usize) -> f32 {
+        let (len, _) = self.dtype.block();
+        let mut block = [0.0; 256];
+        self.decode(row, col / len * len, &mut block[..len]);
+        block[col % len]
+    }
 }
 
 /// Expert matrices [experts, rows, cols]: expert `e` is one [`Matrix`].
@@ -102,6 +113,9 @@ pub struct Experts<'a> {
 }
 
 impl<'a> Experts<'a> {
+    /// None at all.
+    pub const EMPTY: Self = Self { stacked: Matrix::EMPTY, rows: 1 };
+
     /// Cuts `stacked` into experts of `rows` rows; `None` unless they come out even.
     pub fn new(stacked: Matrix<'a>, rows: usize) -> Option<Self> {
         (rows > 0 && stacked.rows().is_multiple_of(rows)).then_some(Self { stacked, rows })
@@ -131,6 +145,9 @@ pub struct IntTable<'a> {
 }
 
 impl<'a> IntTable<'a> {
+    /// No rows and no columns.
+    pub const EMPTY: Self = Self { cols: 0, data: &[] };
+
     /// A view, or `None` unless `data` is exactly rows * cols little-endian `i32`.
     pub fn new(rows: usize, cols: usize, data: &'a [u8]) -> Option<Self> {
         (rows.checked_mul(cols)?.checked_mul(4)? == data.len()).then_some(Self { cols, data })

@@ -91,19 +91,32 @@ pub fn for_each_chunk<T: Send>(
     });
 }
 
-/// As [`for_each_chunk`], over two slices cut into the same number of chunks.
+/// As [`for_each_chunk`], over two slices cut into as many chunks as the first.
 pub fn for_each_chunk2<T: Send, U: Send>(
+    parallel: &dyn Parallel,
+    a: (&mut [T], usize),
+    b: (&mut [U], usize),
+    task: &(dyn Fn(usize, &mut [T], &mut [U]) + Sync),
+) {
+    let none: &mut [u8] = &mut [];
+    for_each_chunk3(parallel, a, b, (none, 1), &|i, a, b, _| task(i, a, b));
+}
+
+/// As [`for_each_chunk`], over three slices cut into as many chunks as the first.
+pub fn for_each_chunk3<T: Send, U: Send, V: Send>(
     parallel: &dyn Parallel,
     (a, chunk_a): (&mut [T], usize),
     (b, chunk_b): (&mut [U], usize),
-    task: &(dyn Fn(usize, &mut [T], &mut [U]) + Sync),
+    (c, chunk_c): (&mut [V], usize),
+    task: &(dyn Fn(usize, &mut [T], &mut [U], &mut [V]) + Sync),
 ) {
-    let (chunk_a, chunk_b) = (chunk_a.max(1), chunk_b.max(1));
-    let n = a.len().div_ceil(chunk_a);
-    let (a, b) = (Shared::new(a), Shared::new(b));
+    let n = a.len().div_ceil(chunk_a.max(1));
+    let (a, b, c) = (Shared::new(a), Shared::new(b), Shared::new(c));
     for_each(parallel, n, &|i| {
         // SAFETY: `for_each` runs each i once, and the chunks of different i do not overlap.
-        unsafe { task(i, a.part(i * chunk_a, chunk_a), b.part(i * chunk_b, chunk_b)) };
+        unsafe {
+            task(i, a.part(i * chunk_a, chunk_a), b.part(i * chunk_b, chunk_b), c.part(i * chunk_c, chunk_c));
+        }
     });
 }
 
@@ -117,6 +130,11 @@ pub struct Columns<'a> {
 }
 
 impl Columns<'_> {
+    /// How many columns.
+    pub const fn width(&self) -> usize {
+        self.width
+    }
+
     /// The columns' part of row `row`, or an empty slice past the last row.
     pub fn row(&mut self, row: usize) -> &mut [f32] {
         if row >= self.rows {
@@ -141,6 +159,10 @@ pub struct Target<'a> {
 unsafe impl Sync for Target<'_> {}
 
 impl<'a> Target<'a> {
+    /// No rows, no blocks.
+    pub const EMPTY: Self =
+        Self { start: core::ptr::null_mut(), rows: 0, stride: 0, block: 1, matrix: PhantomData };
+
     /// `out` as [out.len() / stride, stride], cut into blocks of `block` columns. A `stride` of 0 makes no blocks.
     pub fn new(out: &'a mut [f32], stride: usize, block: usize) -> Self {
         let rows = out.len().checked_div(stride).unwrap_or(0);
@@ -148,30 +170,31 @@ impl<'a> Target<'a> {
     }
 
     const fn blocks(&self) -> usize {
-        self.stride.div_ceil(self.block)
+        if self.rows == 0 { 0 } else { self.stride.div_ceil(self.block) }
     }
 }
 
-/// Runs `task(target, first column, columns)` for every column block of every target, as one parallel region.
-pub fn for_each_columns(
+/// Runs `task(item, first column, columns)` for every column block of every item's target, as one parallel region.
+pub fn for_each_columns<T: Sync>(
     parallel: &dyn Parallel,
-    targets: &mut [Target<'_>],
-    task: &(dyn Fn(usize, usize, Columns<'_>) + Sync),
+    items: &mut [T],
+    target: fn(&T) -> &Target<'_>,
+    task: &(dyn Fn(&T, usize, Columns<'_>) + Sync),
 ) {
-    let targets = &*targets;
-    let n = targets.iter().map(Target::blocks).sum();
+    let items = &*items; // taken as `&mut`: nobody else reaches these targets meanwhile
+    let n = items.iter().map(|item| target(item).blocks()).sum();
     for_each(parallel, n, &|mut i| {
-        for (t, target) in targets.iter().enumerate() {
-            if i < target.blocks() {
-                let first = i * target.block;
-                let width = target.block.min(target.stride - first);
-                // SAFETY: first <= stride, within the borrowed slice (or it has no rows and is never read).
-                let start = if target.rows == 0 { target.start } else { unsafe { target.start.add(first) } };
-                let columns =
-                    Columns { start, rows: target.rows, stride: target.stride, width, matrix: PhantomData };
-                return task(t, first, columns);
+        for item in items {
+            let Target { start, rows, stride, block, .. } = *target(item);
+            let blocks = target(item).blocks();
+            if i < blocks {
+                let first = i * block;
+                let width = block.min(stride - first);
+                // SAFETY: first < stride, and there is at least one row of `stride` elements (`blocks` is 0 without).
+                let start = unsafe { start.add(first) };
+                return task(item, first, Columns { start, rows, stride, width, matrix: PhantomData });
             }
-            i -= target.blocks();
+            i -= blocks;
         }
     });
 }

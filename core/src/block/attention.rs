@@ -1,0 +1,151 @@
+//! Hybrid attention: one shared key-value head, a sliding window, compressed entries, a learned sink.
+//!
+//! ```text
+//! q_h = rope(q_h / rms(q_h));   o_h = sum_j p_j k_j,  p = softmax over the seen k_j of (q_h . k_j / sqrt(d)), and sink_h
+//! o_h's last r dims are rotated back by -t: the values carried rotary phase
+//! ```
+//! The seen keys are the window's, oldest first, then the entries in ascending order. The softmax runs over tiles of
+//! [`TILE`] keys counted from the first: the order of every addition follows from the position alone.
+
+use super::Batch;
+use super::indexer::visible;
+use crate::arch::disjoint::{for_each_chunk, for_each_chunk2};
+use crate::cache::{Entries, EntriesMut};
+use crate::config::{Config, MAX_HEAD_SIZE};
+use crate::kernel::math::{axpy, dot, exp};
+use crate::kernel::norm::{inverse_rms, rms_norm};
+use crate::kernel::rope::rotate;
+use crate::weights::Vector;
+
+/// Keys of one step of the softmax.
+const TILE: usize = 32;
+
+/// Heads that one task computes.
+const HEADS: usize = 8;
+
+/// Normalizes and rotates the queries [tokens, H, d], in place.
+pub fn prepare_queries(batch: &Batch<'_>, config: &Config, rope: &[f64], queries: &mut [f32]) {
+    let size = config.head_size;
+    for_each_chunk(batch.cx.parallel, queries, config.heads * size, &|t, query| {
+        for head in query.chunks_mut(size) {
+            let inverse = inverse_rms(head, config.rms_eps);
+            head.iter_mut().for_each(|q| *q *= inverse);
+            rotate(&mut head[size - config.rotary..], batch.start + t, rope, false);
+        }
+    });
+}
+
+/// Normalizes and rotates the keys [tokens, d] and stores them in the window's ring.
+pub fn remember_keys(
+    batch: &Batch<'_>,
+    config: &Config,
+    norm: &Vector<'_>,
+    rope: &[f64],
+    keys: &mut [f32],
+    (window, ring): (&mut EntriesMut<'_>, usize),
+) {
+    let size = config.head_size;
+    for (t, key) in keys.chunks_mut(size).enumerate() {
+        rms_norm(key, norm, config.rms_eps);
+        rotate(&mut key[size - config.rotary..], batch.start + t, rope, false);
+        window.set((batch.start + t) % ring, key);
+    }
+}
+
+/// What the queries of a batch see.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// The window's ring.
+    pub window: Entries<'a>,
+    /// Its rows.
+    pub ring: usize,
+    /// Entries and their ratio m.
+    pub entries: Option<(Entries<'a>, usize)>,
+    /// For ratio 4: the indexer's choice [tokens, k], meaningful for tokens that see more than k entries.
+    pub selected: Option<(&'a [u32], usize)>,
+}
+
+impl Seen<'_> {
+    /// (keys of the window, keys of the entries) that the query at `position` sees.
+    fn counts(&self, config: &Config, position: usize) -> (usize, usize) {
+        let entries = self.entries.map_or(0, |(_, m)| visible(position, m));
+        let kept = self.selected.map_or(entries, |(_, k)| entries.min(k));
+        ((position + 1).min(config.window), kept)
+    }
+
+    /// Key `j` of those that token `t` at `position` sees.
+    fn key<'b>(&'b self, t: usize, position: usize, (in_window, kept): (usize, usize), j: usize, buffer: &'b mut [f32]) -> &'b [f32] {
+        if j < in_window {
+            return self.window.get((position + 1 - in_window + j) % self.ring, buffer);
+        }
+        let Some((entries, m)) = &self.entries else { return &[] };
+        let mut entry = j - in_window;
+        if let Some((selected, k)) = self.selected
+            && visible(position, *m) > kept
+        {
+            entry = selected[t * k + entry] as usize;
+        }
+        entries.get(entry, buffer)
+    }
+}
+
+/// Attends with the queries [tokens, H, d]; writes [tokens, H, d] to `out`, rotated back.
+pub fn attend(
+    batch: &Batch<'_>,
+    config: &Config,
+    sinks: &Vector<'_>,
+    rope: &[f64],
+    seen: &Seen<'_>,
+    queries: &mut [f32],
+    out: &mut [f32],
+) {
+    let (size, heads) = (config.head_size, config.heads);
+    // Heads of one task: a divisor of H, so that no task crosses a token.
+    let group = (1..=HEADS.min(heads)).rev().find(|g| heads % g == 0).unwrap_or(1);
+    let scale = 1.0 / libm::sqrtf(size as f32);
+    for_each_chunk2(batch.cx.parallel, (out, group * size), (queries, group * size), &|i, out, queries| {
+        let (t, first_head) = (i * group / heads, i * group % heads);
+        let position = batch.start + t;
+        let counts = seen.counts(config, position);
+        // Running (maximum, sum) of each head's softmax: the sink is a key without a value.
+        let mut state = [(0.0f32, 1.0f32); HEADS];
+        for (h, state) in state[..group].iter_mut().enumerate() {
+            state.0 = sinks.value(0, first_head + h);
+        }
+        out.fill(0.0);
+        let mut buffer = [0.0; MAX_HEAD_SIZE];
+        let keys = counts.0 + counts.1;
+        for start in (0..keys).step_by(TILE) {
+            let n = TILE.min(keys - start);
+            let mut p = [[0.0; TILE]; HEADS];
+            for j in 0..n {
+                let key = seen.key(t, position, counts, start + j, &mut buffer);
+                for (p, query) in p.iter_mut().zip(queries.chunks(size)) {
+                    p[j] = dot(query, key) * scale;
+                }
+            }
+            for ((p, (max, sum)), out) in p.iter_mut().zip(&mut state).zip(out.chunks_mut(size)) {
+                let new_max = p[..n].iter().fold(*max, |max, &p| max.max(p));
+                let correction = exp(*max - new_max);
+                *max = new_max;
+                *sum *= correction;
+                out.iter_mut().for_each(|o| *o *= correction);
+                for p in &mut p[..n] {
+                    *p = exp(*p - new_max);
+                    *sum += *p;
+                }
+            }
+            for j in 0..n {
+                let value = seen.key(t, position, counts, start + j, &mut buffer);
+                for (p, out) in p.iter().zip(out.chunks_mut(size)) {
+                    axpy(p[j], value, out);
+                }
+            }
+        }
+        for ((_, sum), out) in state.iter().zip(out.chunks_mut(size)) {
+            let inverse = 1.0 / sum;
+            out.iter_mut().for_each(|o| *o *= inverse);
+            rotate(&mut out[size - config.rotary..], position, rope, true);
+        }
+    });
+}

@@ -1,0 +1,174 @@
+//! One layer, from its streams to its streams; the embedding before the first and the head after the last.
+
+use super::attention::{self, Seen, attend};
+use super::compress::compress;
+use super::experts::{self, experts};
+use super::indexer;
+use super::router::route;
+use super::scratch::Scratch;
+use super::{Batch, hyper};
+use crate::cache::{LayerCache, ratio_shape};
+use crate::config::Config;
+use crate::error::Result;
+use crate::kernel::Context;
+use crate::kernel::acts::Acts;
+use crate::kernel::matmul::{Job, Rows, matmul};
+use crate::kernel::norm::rms_norm;
+use crate::model::Model;
+use crate::tensor::Matrix;
+use crate::weights::{Head, Layer};
+
+/// X[i] = embed[token] for every stream i.
+pub fn embed(batch: &Batch<'_>, config: &Config, token_embd: &Matrix<'_>, s: &mut Scratch<'_>) {
+    let hidden = config.hidden;
+    for (streams, &token) in s.streams.chunks_mut(config.streams * hidden).zip(batch.tokens) {
+        let (first, rest) = streams.split_at_mut(hidden);
+        token_embd.decode(token as usize, 0, first);
+        rest.chunks_mut(hidden).for_each(|stream| stream.copy_from_slice(first));
+    }
+}
+
+/// Both half-blocks of layer `index`, each wrapped in its hyper-connection.
+pub fn forward(
+    batch: &Batch<'_>,
+    model: &Model<'_>,
+    index: usize,
+    layer: &Layer<'_>,
+    cache: &mut LayerCache<'_>,
+    s: &mut Scratch<'_>,
+) -> Result<()> {
+    let config = model.config();
+    let n = batch.len();
+    let (streams, hidden) = (n * config.streams * config.hidden, n * config.hidden);
+    let mixes = n * (2 + config.streams) * config.streams;
+
+    let h = &mut s.h[..hidden];
+    hyper::before(batch, config, &layer.hyper_attn, &layer.attn_norm, &s.streams[..streams], &mut s.mixes[..mixes], h);
+    attention_block(batch, model, index, layer, cache, s);
+    hyper::after(batch, config, &s.mixes[..mixes], &s.y[..hidden], &mut s.streams[..streams]);
+
+    let h = &mut s.h[..hidden];
+    hyper::before(batch, config, &layer.hyper_ffn, &layer.ffn_norm, &s.streams[..streams], &mut s.mixes[..mixes], h);
+    moe_block(batch, config, index, layer, s)?;
+    hyper::after(batch, config, &s.mixes[..mixes], &s.y[..hidden], &mut s.streams[..streams]);
+    Ok(())
+}
+
+/// y [tokens, D] = attention(h [tokens, D]).
+fn attention_block(
+    batch: &Batch<'_>,
+    model: &Model<'_>,
+    index: usize,
+    layer: &Layer<'_>,
+    cache: &mut LayerCache<'_>,
+    s: &mut Scratch<'_>,
+) {
+    let config = model.config();
+    let (cx, n) = (&batch.cx, batch.len());
+    let weights = &layer.attention;
+    let ratio = ratio_shape(config.ratios[index]);
+    let rope = if ratio.is_some() { model.rope_compress() } else { model.rope_window() };
+    let all = Rows::From(0);
+
+    let qr = &mut s.qr[..n * config.q_rank];
+    let kv = &mut s.kv[..n * config.head_size];
+    let compress_width = layer.compressor.map_or(0, |c| c.kv.rows());
+    let values = &mut s.compress_values[..n * compress_width];
+    let gates = &mut s.compress_gates[..n * compress_width];
+    let index_width = layer.indexer.map_or(0, |i| i.compressor.kv.rows());
+    let index_values = &mut s.index_values[..n * index_width];
+    let index_gates = &mut s.index_gates[..n * index_width];
+    let (index_heads, index_size) = if layer.indexer.is_some() { (config.indexer_heads, config.indexer_size) } else { (0, 0) };
+    let index_weights = &mut s.index_weights[..n * index_heads];
+
+    // Every matrix that reads h, as one region.
+    let x = Acts::new(cx, &s.h[..n * config.hidden], config.hidden, &mut s.q8);
+    let mut jobs: [Job<'_>; 7] = [const { Job::EMPTY }; 7];
+    jobs[0] = Job::new(cx, weights.q_a, &x, all, qr);
+    jobs[1] = Job::new(cx, weights.kv, &x, all, kv);
+    if let Some(compressor) = &layer.compressor {
+        jobs[2] = Job::new(cx, compressor.kv, &x, all, values);
+        jobs[3] = Job::new(cx, compressor.gate, &x, all, gates);
+    }
+    if let Some(indexer) = &layer.indexer {
+        jobs[4] = Job::new(cx, indexer.compressor.kv, &x, all, index_values);
+        jobs[5] = Job::new(cx, indexer.compressor.gate, &x, all, index_gates);
+        jobs[6] = Job::new(cx, indexer.proj, &x, all, index_weights);
+    }
+    matmul(cx, &mut jobs);
+
+    for qr in qr.chunks_mut(config.q_rank) {
+        rms_norm(qr, &weights.q_a_norm, config.rms_eps);
+    }
+    let q = &mut s.q[..n * config.heads * config.head_size];
+    let index_queries = &mut s.index_queries[..n * index_heads * index_size];
+    let x = Acts::new(cx, qr, config.q_rank, &mut s.q8);
+    let mut jobs = [Job::new(cx, weights.q_b, &x, all, q), Job::EMPTY];
+    if let Some(indexer) = &layer.indexer {
+        jobs[1] = Job::new(cx, indexer.q_b, &x, all, index_queries);
+    }
+    matmul(cx, &mut jobs);
+
+    attention::prepare_queries(batch, config, rope, q);
+    attention::remember_keys(batch, config, &weights.kv_norm, rope, kv, (&mut cache.window, cache.ring));
+    if let (Some(shape), Some(compressor), Some(cache)) = (ratio, &layer.compressor, &mut cache.compressor) {
+        compress(batch, config, compressor, shape, rope, values, gates, cache);
+    }
+    let mut selected = None;
+    if let (Some(shape), Some(indexer), Some(cache)) = (ratio, &layer.indexer, &mut cache.indexer) {
+        compress(batch, config, &indexer.compressor, shape, rope, index_values, index_gates, cache);
+        indexer::prepare(batch, config, rope, index_queries, index_weights);
+        let keys = cache.entries.view();
+        indexer::select(batch, config, &keys, index_queries, index_weights, s.scores, s.selected);
+        selected = Some((&*s.selected, config.indexer_top_k));
+    }
+
+    let attended = &mut s.attended[..n * config.heads * config.head_size];
+    let entries = cache.compressor.as_ref().zip(ratio).map(|(c, (m, _))| (c.entries.view(), m));
+    let seen = Seen { window: cache.window.view(), ring: cache.ring, entries, selected };
+    attend(batch, config, &weights.sinks, rope, &seen, q, attended);
+
+    // Each group of heads through its own rows of output_a, then all through output_b.
+    let groups = config.output_groups;
+    let grouped = &mut s.grouped[..n * groups * config.output_rank];
+    let x = Acts::new(cx, attended, weights.output_a.cols(), &mut s.q8);
+    matmul(cx, &mut [Job::new(cx, weights.output_a, &x, Rows::Groups(groups), grouped)]);
+    let x = Acts::new(cx, grouped, groups * config.output_rank, &mut s.q8);
+    matmul(cx, &mut [Job::new(cx, weights.output_b, &x, all, &mut s.y[..n * config.hidden])]);
+}
+
+/// y [tokens, D] = moe(h [tokens, D]).
+fn moe_block(batch: &Batch<'_>, config: &Config, index: usize, layer: &Layer<'_>, s: &mut Scratch<'_>) -> Result<()> {
+    let n = batch.len();
+    let k = config.experts_used;
+    let (h, router) = (&s.h[..n * config.hidden], &mut s.router[..n * config.experts]);
+    let (chosen, weights) = (&mut s.experts[..n * k], &mut s.expert_weights[..n * k]);
+    route(batch, config, index, &layer.moe, h, router, chosen, weights)?;
+    let x = Acts::new(&batch.cx, h, config.hidden, &mut s.q8);
+    let shared = n * config.expert_hidden * config.shared_experts;
+    let scratch = experts::Scratch {
+        gate: &mut s.gate[..n * k * config.expert_hidden],
+        up: &mut s.up[..n * k * config.expert_hidden],
+        down: &mut s.down[..n * k * config.hidden],
+        shared_gate: &mut s.shared_gate[..shared],
+        shared_up: &mut s.shared_up[..shared],
+        slot_tokens: &mut s.slot_tokens[..n * k],
+        slots: &mut s.slots[..n * k],
+        q8: &mut s.inner_q8,
+        shared_q8: &mut s.shared_q8,
+    };
+    let y = &mut s.y[..n * config.hidden];
+    experts(batch, config, index, &layer.moe, &x, (&*chosen, &*weights), scratch, y);
+    Ok(())
+}
+
+/// The logits [rows, V] of the batch's tokens from `first` on, as many rows as `out` holds.
+pub fn head(cx: &Context<'_>, config: &Config, head: &Head<'_>, first: usize, s: &mut Scratch<'_>, out: &mut [f32]) {
+    let rows = out.len() / config.vocab;
+    let width = config.streams * config.hidden;
+    let h = &mut s.h[..rows * config.hidden];
+    let streams = &s.streams[first * width..][..rows * width];
+    hyper::head(cx, config, &head.hyper, &head.output_norm, streams, &mut s.mixes[..rows * config.streams], h);
+    let x = Acts::new(cx, h, config.hidden, &mut s.q8);
+    matmul(cx, &mut [Job::new(cx, head.output, &x, Rows::From(0), out)]);
+}
