@@ -23,7 +23,7 @@ pub fn top_k(values: &[f32], out: &mut [u32]) -> usize {
     let mut prefix = 0u32;
     for shift in [24, 16, 8, 0] {
         let mut histogram = [0usize; 256];
-        let decided = !0u32.checked_shl(shift + 8).map_or(!0, |mask| !mask);
+        let decided = u32::MAX.checked_shl(shift + 8).unwrap_or(0);
         for &x in values {
             let key = key(x);
             if key & decided == prefix & decided {
