@@ -1,1 +1,5 @@
 //! What the tests share.
+
+pub mod gguf_writer;
+pub mod memory;
+pub mod synthetic;

@@ -1,0 +1,29 @@
+//! Memory regions as the core wants them, and as it does not.
+
+use dsv4_core::arena::ALIGN;
+
+/// Memory that starts at a multiple of [`ALIGN`].
+pub struct Memory {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Memory {
+    /// `len` bytes of 0xAA, so that what is taken for zeroed shows.
+    pub fn new(len: usize) -> Self {
+        let bytes = vec![0xaa; len + 2 * ALIGN];
+        let start = bytes.as_ptr().align_offset(ALIGN);
+        Self { bytes, start, len }
+    }
+
+    /// All of it.
+    pub fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..][..self.len]
+    }
+
+    /// As many bytes, one past the alignment.
+    pub fn misaligned(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start + 1..][..self.len]
+    }
+}
