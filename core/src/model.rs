@@ -64,11 +64,7 @@ impl<'a> Model<'a> {
     /// Finds and checks every tensor. `memory` must start at a multiple of [`crate::arena::ALIGN`] and hold
     /// [`Model::plan`]'s bytes. Only headers are read, never the tensors' data, so the time does not depend on the
     /// files' sizes. `progress` is told the fraction done; its `false` gives [`Error::Cancelled`].
-    pub fn load(
-        shards: &'a [&'a [u8]],
-        memory: &'a mut [u8],
-        progress: &mut dyn FnMut(f32) -> bool,
-    ) -> Result<Self> {
+    pub fn load(shards: &'a [&'a [u8]], memory: &'a mut [u8], progress: &mut dyn FnMut(f32) -> bool) -> Result<Self> {
         let mut report = |done: f32| if progress(done) { Ok(()) } else { Err(Error::Cancelled) };
         report(0.0)?;
         let header = split::open(shards)?;

@@ -182,8 +182,9 @@ fn check_views(w: &GgufWriter, model: &Model<'_>) {
     check("output_hc_base.weight", 1, 2, &head.hyper.base);
     check("output_hc_scale.weight", 1, 1, &head.hyper.scale);
     for i in 0..3 {
-        let mut check =
-            |name: &str, rows: usize, cols: usize, view: &Matrix<'_>| check(&format!("blk.{i}.{name}"), rows, cols, view);
+        let mut check = |name: &str, rows: usize, cols: usize, view: &Matrix<'_>| {
+            check(&format!("blk.{i}.{name}"), rows, cols, view)
+        };
         let layer = model.weights().layer(i);
         for (half, hyper, norm) in
             [("attn", &layer.hyper_attn, &layer.attn_norm), ("ffn", &layer.hyper_ffn, &layer.ffn_norm)]
@@ -303,7 +304,9 @@ fn tensors_may_have_any_type_that_fits() {
     };
     let types = dsv4_core::dtype::ALL.into_iter().filter(|&t| (t as u32) < 1000 && t != DType::I32);
     for dtype in types {
-        for name in ["token_embd.weight", "blk.0.attn_norm.weight", "blk.1.ffn_gate_exps.weight", "blk.2.attn_kv.weight"] {
+        for name in
+            ["token_embd.weight", "blk.0.attn_norm.weight", "blk.1.ffn_gate_exps.weight", "blk.2.attn_kv.weight"]
+        {
             fill(&mut w, name, dtype);
         }
         let shown = load_one(&w, |model| model.weights().layer(1).moe.gate.expert(1).dtype());
