@@ -97,7 +97,7 @@ pub struct Config {
     pub hidden: usize,
     /// L.
     pub layers: usize,
-    /// MTP modules that follow the layers.
+    /// MTP modules that follow the layers and are in the file.
     pub mtp_layers: usize,
     /// V.
     pub vocab: usize,
@@ -194,6 +194,8 @@ impl Config {
         for (key, size, least, most) in sizes {
             ensure(least <= size && size <= most, key)?;
         }
+        let known = |&ratio: &Ratio| Ratio::new(ratio.entry_tokens()) == Some(ratio);
+        ensure(self.ratios_in_use().iter().all(known), key!("attention.compress_ratios"))?;
         ensure(self.rotary.is_multiple_of(2), key!("rope.dimension_count"))?;
         ensure(self.heads.is_multiple_of(self.output_groups), key!("attention.output_group_count"))?;
         // The indexer's heads rotate their last r dims too.

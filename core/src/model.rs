@@ -51,8 +51,14 @@ impl<'a> Model<'a> {
     /// The bytes of model memory that [`Model::load`] needs for `shards`: one GGUF file, or all its splits in order.
     /// Their headers are enough: the tensors' data may be cut off.
     pub fn plan(shards: &[&[u8]]) -> Result<usize> {
-        let config = Config::from_gguf(&split::open(shards)?)?;
+        let (_, config) = Self::read_headers(shards)?;
         Self::plan_for(&config)
+    }
+
+    fn read_headers<'b>(shards: &[&'b [u8]]) -> Result<(Gguf<'b>, Config)> {
+        let header = split::open(shards)?;
+        let parts = shards.iter().filter_map(|bytes| Gguf::parse(bytes).ok());
+        Ok((header, Config::from_parts(&header, parts)?))
     }
 
     fn plan_for(config: &Config) -> Result<usize> {
@@ -67,8 +73,7 @@ impl<'a> Model<'a> {
     pub fn load(shards: &'a [&'a [u8]], memory: &'a mut [u8], progress: &mut dyn FnMut(f32) -> bool) -> Result<Self> {
         let mut report = |done: f32| if progress(done) { Ok(()) } else { Err(Error::Cancelled) };
         report(0.0)?;
-        let header = split::open(shards)?;
-        let config = Config::from_gguf(&header)?;
+        let (header, config) = Self::read_headers(shards)?;
         let mut arena = Arena::new(memory)?;
         arena.check(Self::plan_for(&config)?)?;
         let region = Region::carve(&mut arena, &config)?;

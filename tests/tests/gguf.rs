@@ -153,12 +153,24 @@ fn mtp_modules_are_counted_among_the_blocks() {
     w.set("deepseek4.block_count", 4_u32).key("deepseek4.nextn_predict_layers", 1_u32);
     w.set("deepseek4.attention.compress_ratios", &[0_u32, 4, 8, 0][..]);
     w.set("deepseek4.swiglu_clamp_exp", &[10.0_f32; 4][..]).set("deepseek4.swiglu_clamp_shexp", &[10.0_f32; 4][..]);
-    w.tensor("blk.3.nextn.enorm.weight", 0, &[8], vec![0; 32]).tensor("blk.3.attn_norm.weight", 0, &[1], vec![0; 4]);
-    load_one(&w, |model| {
-        assert_eq!((model.config().layers, model.config().mtp_layers), (3, 1));
-        assert!(model.tensors().any(|t| t.name == "blk.3.nextn.enorm.weight"));
-    })
-    .unwrap();
+    w.tensor("blk.3.attn_norm.weight", 0, &[1], vec![0; 4]);
+    w.tensor("blk.3.nextn.eh_proj.weight", 0, &[16, 8], vec![0; 512]);
+    for parts in [1, 3] {
+        let files: Vec<_> = w.split(parts).iter().map(GgufWriter::build).collect();
+        load(&files, |model| {
+            assert_eq!((model.config().layers, model.config().mtp_layers), (3, 1));
+            assert!(model.tensors().any(|t| t.name == "blk.3.nextn.eh_proj.weight"));
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn mtp_modules_may_be_announced_and_left_out() {
+    let mut w = tiny();
+    w.key("deepseek4.nextn_predict_layers", 1_u32);
+    w.set("deepseek4.attention.compress_ratios", &[0_u32, 4, 8, 0][..]);
+    load_one(&w, |model| assert_eq!((model.config().layers, model.config().mtp_layers), (3, 0))).unwrap();
 }
 
 /// The bytes of the tensor that a view shows.

@@ -455,6 +455,7 @@ fn case_12_sizes_that_contradict() {
     refused("expert_weights_norm", false.into());
     refused("hyper_connection.count", 9_u32.into());
     refused("hyper_connection.sinkhorn_iterations", 0_u32.into());
+    refused("nextn_predict_layers", 3_u32.into());
     refused("nextn_predict_layers", 4_u32.into());
 }
 

@@ -13,7 +13,7 @@ macro_rules! key {
 pub(super) use key;
 
 /// Every key read here.
-const KEYS: [&str; 44] = [
+const KEYS: [&str; 41] = [
     "general.architecture",
     "tokenizer.ggml.tokens",
     key!("attention.compress_ratios"),
@@ -55,38 +55,43 @@ const KEYS: [&str; 44] = [
     key!("swiglu_clamp_exp"),
     key!("swiglu_clamp_shexp"),
     key!("vocab_size"),
-    // Keys whose presence means a model that this crate does not compute.
-    key!("leading_dense_block_count"),
-    key!("expert_group_count"),
-    key!("expert_group_used_count"),
 ];
 
 impl Config {
-    /// Reads and validates the sizes. Integers may have any width, floats either, and values that could differ by
-    /// layer may be one value or an array.
+    /// Reads and validates the sizes of a model in one file. Integers may have any width, floats either, and values
+    /// that could differ by layer may be one value or an array.
     ///
     /// [`Error::UnsupportedArchitecture`] for anything but `deepseek4`, by its name.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self> {
+        Self::from_parts(gguf, core::iter::once(*gguf))
+    }
+
+    /// The same of a model in several files: `gguf` is the first's header, `parts` are all files' headers.
+    pub(crate) fn from_parts<'a>(gguf: &Gguf<'a>, mut parts: impl Iterator<Item = Gguf<'a>>) -> Result<Self> {
         let keys = Keys(gguf.find(&KEYS)?);
         let architecture = keys.0.need("general.architecture", Value::as_string)?;
         if architecture != b"deepseek4" {
             return Err(Error::UnsupportedArchitecture { name: crate::error::Name::new(architecture) });
         }
 
-        // llama.cpp counts the MTP modules, which follow the layers, among the blocks.
         let blocks = keys.size(key!("block_count"))?;
-        let mtp_layers = keys.size_or(key!("nextn_predict_layers"), 0)?;
-        let layers = blocks.checked_sub(mtp_layers).ok_or(bad(key!("nextn_predict_layers")))?;
-        if layers == 0 || blocks > MAX_LAYERS {
+        if blocks == 0 || blocks > MAX_LAYERS {
             return Err(bad(key!("block_count")));
         }
+        // MTP modules follow the layers and count among the blocks, but only where they are in the file: many files
+        // announce one that was left out, and then all blocks are layers (llama.cpp looks for the same tensor).
+        let announced = keys.size_or(key!("nextn_predict_layers"), 0)?;
+        let layers = blocks.checked_sub(announced).filter(|&n| n > 0).ok_or(bad(key!("nextn_predict_layers")))?;
+        let present = announced > 0 && parts.any(|part| part.tensors().any(|t| is_mtp_of(t.name, layers)));
+        let mtp_layers = if present { announced } else { 0 };
+        let layers = blocks - mtp_layers;
 
         let mut ratios = [Ratio::Window; MAX_LAYERS];
         keys.by_layer(key!("attention.compress_ratios"), &mut ratios[..blocks], layers, |value| {
             usize::try_from(value.as_u64()?).ok().and_then(Ratio::new)
         })?;
-        let sparse = ratios[..layers].contains(&Ratio::Sparse);
-        let compressed = ratios[..layers].iter().any(|&ratio| ratio != Ratio::Window);
+        let sparse = ratios[..blocks].contains(&Ratio::Sparse);
+        let compressed = ratios[..blocks].iter().any(|&ratio| ratio != Ratio::Window);
 
         let mut clamp = [0.0; MAX_LAYERS];
         let as_f32 = |value: Value<'_>| value.as_f64().map(|v| v as f32);
@@ -107,12 +112,6 @@ impl Config {
         let head_size = keys.size(key!("attention.key_length"))?;
         keys.must_be(key!("attention.value_length"), head_size)?;
         keys.must_be(key!("attention.head_count_kv"), 1)?;
-        keys.must_be(key!("leading_dense_block_count"), 0)?;
-        for groups in [key!("expert_group_count"), key!("expert_group_used_count")] {
-            if keys.size_or(groups, 0)? > 1 {
-                return Err(bad(groups));
-            }
-        }
 
         let scoring = match keys.size(key!("expert_gating_func"))? {
             1 => Scoring::Softmax,
@@ -163,6 +162,12 @@ impl Config {
         config.validate()?;
         Ok(config)
     }
+}
+
+/// Whether this is the tensor by which an MTP module at block `block` is known.
+fn is_mtp_of(name: &str, block: usize) -> bool {
+    let number = name.strip_prefix("blk.").and_then(|rest| rest.strip_suffix(".nextn.eh_proj.weight"));
+    number.is_some_and(|number| number.parse() == Ok(block))
 }
 
 fn bad(key: &str) -> Error {
