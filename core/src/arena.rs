@@ -26,7 +26,7 @@ impl<'a> Arena<'a> {
 
     /// Carves `memory`, which must start at a multiple of [`ALIGN`] ([`Error::MemoryMisaligned`] otherwise).
     pub fn new(memory: &'a mut [u8]) -> Result<Self> {
-        if memory.as_ptr().addr() % ALIGN != 0 {
+        if !memory.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(Error::MemoryMisaligned { align: ALIGN as u32 });
         }
         let given = memory.len();
@@ -39,10 +39,8 @@ impl<'a> Arena<'a> {
     /// (all in this crate do, through [`Arena::check`]) report the whole need instead.
     pub fn take<T: Pod>(&mut self, len: usize) -> Result<&'a mut [T]> {
         const { assert!(align_of::<T>() <= ALIGN) };
-        let bytes = len
-            .checked_mul(size_of::<T>())
-            .and_then(|b| b.checked_next_multiple_of(ALIGN))
-            .ok_or(Error::TooLarge)?;
+        let bytes =
+            len.checked_mul(size_of::<T>()).and_then(|b| b.checked_next_multiple_of(ALIGN)).ok_or(Error::TooLarge)?;
         self.used = self.used.checked_add(bytes).filter(|&u| u <= isize::MAX as usize).ok_or(Error::TooLarge)?;
         let Some(rest) = self.rest.take() else { return Ok(&mut []) };
         let small = Error::MemoryTooSmall { need: self.used as u64, got: self.given as u64 };

@@ -210,7 +210,12 @@ impl<'a> Cache<'a> {
         LayerCache {
             window: make(config.head_size, window),
             ring: window_ring(config, &self.params),
-            compressor: shape.map(|_| CompressorCache { values, gates, ring, entries: make(config.head_size, entries) }),
+            compressor: shape.map(|_| CompressorCache {
+                values,
+                gates,
+                ring,
+                entries: make(config.head_size, entries),
+            }),
             indexer: (config.ratios[layer] == Ratio::Sparse).then(|| CompressorCache {
                 values: index_values,
                 gates: index_gates,

@@ -38,9 +38,31 @@ pub enum DType {
 
 /// All types, in the order of their numbers.
 pub const ALL: [DType; 26] = [
-    DType::F32, DType::F16, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q8_0, DType::Q2_K, DType::Q3_K,
-    DType::Q4_K, DType::Q5_K, DType::Q6_K, DType::IQ2_XXS, DType::IQ2_XS, DType::IQ3_XXS, DType::IQ1_S, DType::IQ4_NL,
-    DType::IQ3_S, DType::IQ2_S, DType::IQ4_XS, DType::I32, DType::IQ1_M, DType::BF16, DType::MXFP4, DType::F8_E4M3,
+    DType::F32,
+    DType::F16,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q2_K,
+    DType::Q3_K,
+    DType::Q4_K,
+    DType::Q5_K,
+    DType::Q6_K,
+    DType::IQ2_XXS,
+    DType::IQ2_XS,
+    DType::IQ3_XXS,
+    DType::IQ1_S,
+    DType::IQ4_NL,
+    DType::IQ3_S,
+    DType::IQ2_S,
+    DType::IQ4_XS,
+    DType::I32,
+    DType::IQ1_M,
+    DType::BF16,
+    DType::MXFP4,
+    DType::F8_E4M3,
     DType::FP4_E2M1,
 ];
 
@@ -82,7 +104,7 @@ impl DType {
     /// Bytes of a row of `cols` elements; `None` when `cols` is not whole blocks or the product passes `u64`.
     pub const fn row_bytes(self, cols: u64) -> Option<u64> {
         let (elements, bytes) = self.block();
-        if cols % elements as u64 != 0 {
+        if !cols.is_multiple_of(elements as u64) {
             return None;
         }
         (cols / elements as u64).checked_mul(bytes as u64)

@@ -1,6 +1,7 @@
 //! One mutable timeline over a model: tokens in, logits out.
 
 use crate::arch::disjoint::Parallel;
+use crate::arch::level::Level;
 use crate::arena::Arena;
 use crate::block::scratch::Scratch;
 use crate::block::{Batch, layer};
@@ -23,13 +24,15 @@ pub struct SessionParams {
     pub matmul: MatmulMode,
     /// How the cache is stored.
     pub cache: CacheFormat,
+    /// The instructions to use; never changes results.
+    pub level: Level,
 }
 
 impl SessionParams {
-    /// `context` positions, batches of up to 128 tokens, 32 positions of rewind, the default numbers.
+    /// `context` positions, batches of up to 128 tokens, 32 positions of rewind, the default numbers, the best level.
     pub fn new(context: usize) -> Self {
         let (matmul, cache) = (MatmulMode::default(), CacheFormat::default());
-        Self { context, batch: context.clamp(1, 128), rewind: 32, matmul, cache }
+        Self { context, batch: context.clamp(1, 128), rewind: 32.min(context), matmul, cache, level: Level::detect() }
     }
 
     fn check(&self, config: &Config) -> Result<()> {
@@ -218,7 +221,7 @@ impl<'a> Session<'a> {
         if !fits {
             return Err(Error::BadArgument { what: "logits: wrong length" });
         }
-        let cx = Context { parallel: run.parallel, matmul: self.params.matmul };
+        let cx = Context { parallel: run.parallel, matmul: self.params.matmul, level: self.params.level };
         for (i, tokens_now) in tokens.chunks(self.params.batch).enumerate() {
             let done = i * self.params.batch;
             let batch = Batch { start: self.position, tokens: tokens_now, cx };
@@ -226,7 +229,9 @@ impl<'a> Session<'a> {
             self.forward(&batch, &mut |layer| (run.progress)(Progress { tokens: done, of: tokens.len(), layer }))?;
             let rows = match &mut logits {
                 Logits::All(out) => Some((0, &mut out[done * vocab..][..tokens_now.len() * vocab])),
-                Logits::Last(out) if done + tokens_now.len() == tokens.len() => Some((tokens_now.len() - 1, &mut **out)),
+                Logits::Last(out) if done + tokens_now.len() == tokens.len() => {
+                    Some((tokens_now.len() - 1, &mut **out))
+                }
                 _ => None,
             };
             if let Some((first, out)) = rows {

@@ -80,7 +80,7 @@ pub fn for_each_chunk<T: Send>(
     parallel: &dyn Parallel,
     out: &mut [T],
     chunk: usize,
-    task: &(dyn Fn(usize, &mut [T]) + Sync),
+    task: impl Fn(usize, &mut [T]) + Sync,
 ) {
     let chunk = chunk.max(1);
     let n = out.len().div_ceil(chunk);
@@ -96,10 +96,10 @@ pub fn for_each_chunk2<T: Send, U: Send>(
     parallel: &dyn Parallel,
     a: (&mut [T], usize),
     b: (&mut [U], usize),
-    task: &(dyn Fn(usize, &mut [T], &mut [U]) + Sync),
+    task: impl Fn(usize, &mut [T], &mut [U]) + Sync,
 ) {
     let none: &mut [u8] = &mut [];
-    for_each_chunk3(parallel, a, b, (none, 1), &|i, a, b, _| task(i, a, b));
+    for_each_chunk3(parallel, a, b, (none, 1), |i, a, b, _| task(i, a, b));
 }
 
 /// As [`for_each_chunk`], over three slices cut into as many chunks as the first.
@@ -108,7 +108,7 @@ pub fn for_each_chunk3<T: Send, U: Send, V: Send>(
     (a, chunk_a): (&mut [T], usize),
     (b, chunk_b): (&mut [U], usize),
     (c, chunk_c): (&mut [V], usize),
-    task: &(dyn Fn(usize, &mut [T], &mut [U], &mut [V]) + Sync),
+    task: impl Fn(usize, &mut [T], &mut [U], &mut [V]) + Sync,
 ) {
     let n = a.len().div_ceil(chunk_a.max(1));
     let (a, b, c) = (Shared::new(a), Shared::new(b), Shared::new(c));
@@ -160,8 +160,7 @@ unsafe impl Sync for Target<'_> {}
 
 impl<'a> Target<'a> {
     /// No rows, no blocks.
-    pub const EMPTY: Self =
-        Self { start: core::ptr::null_mut(), rows: 0, stride: 0, block: 1, matrix: PhantomData };
+    pub const EMPTY: Self = Self { start: core::ptr::null_mut(), rows: 0, stride: 0, block: 1, matrix: PhantomData };
 
     /// `out` as [out.len() / stride, stride], cut into blocks of `block` columns. A `stride` of 0 makes no blocks.
     pub fn new(out: &'a mut [f32], stride: usize, block: usize) -> Self {
@@ -179,7 +178,7 @@ pub fn for_each_columns<T: Sync>(
     parallel: &dyn Parallel,
     items: &mut [T],
     target: fn(&T) -> &Target<'_>,
-    task: &(dyn Fn(&T, usize, Columns<'_>) + Sync),
+    task: impl Fn(&T, usize, Columns<'_>) + Sync,
 ) {
     let items = &*items; // taken as `&mut`: nobody else reaches these targets meanwhile
     let n = items.iter().map(|item| target(item).blocks()).sum();

@@ -2,3 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod disjoint;
+pub mod integer;
+pub mod level;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;

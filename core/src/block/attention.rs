@@ -13,8 +13,8 @@ use crate::arch::disjoint::{for_each_chunk, for_each_chunk2};
 use crate::cache::{Entries, EntriesMut};
 use crate::config::{Config, MAX_HEAD_SIZE};
 use crate::kernel::math::{axpy, dot, exp};
-use crate::kernel::norm::{inverse_rms, rms_norm};
-use crate::kernel::rope::rotate;
+use crate::kernel::norm::{rms_norm, rms_norm_plain};
+use crate::kernel::rope::Rotation;
 use crate::weights::Vector;
 
 /// Keys of one step of the softmax.
@@ -26,11 +26,11 @@ const HEADS: usize = 8;
 /// Normalizes and rotates the queries [tokens, H, d], in place.
 pub fn prepare_queries(batch: &Batch<'_>, config: &Config, rope: &[f64], queries: &mut [f32]) {
     let size = config.head_size;
-    for_each_chunk(batch.cx.parallel, queries, config.heads * size, &|t, query| {
+    for_each_chunk(batch.cx.parallel, queries, config.heads * size, |t, query| {
+        let rotation = Rotation::new(batch.start + t, rope);
         for head in query.chunks_mut(size) {
-            let inverse = inverse_rms(head, config.rms_eps);
-            head.iter_mut().for_each(|q| *q *= inverse);
-            rotate(&mut head[size - config.rotary..], batch.start + t, rope, false);
+            batch.cx.level.vectorize(|| rms_norm_plain(head, config.rms_eps));
+            rotation.apply(head);
         }
     });
 }
@@ -47,7 +47,7 @@ pub fn remember_keys(
     let size = config.head_size;
     for (t, key) in keys.chunks_mut(size).enumerate() {
         rms_norm(key, norm, config.rms_eps);
-        rotate(&mut key[size - config.rotary..], batch.start + t, rope, false);
+        Rotation::new(batch.start + t, rope).apply(key);
         window.set((batch.start + t) % ring, key);
     }
 }
@@ -72,18 +72,36 @@ impl Seen<'_> {
         let kept = self.selected.map_or(entries, |(_, k)| entries.min(k));
         ((position + 1).min(config.window), kept)
     }
+}
 
-    /// Key `j` of those that token `t` at `position` sees.
-    fn key<'b>(&'b self, t: usize, position: usize, (in_window, kept): (usize, usize), j: usize, buffer: &'b mut [f32]) -> &'b [f32] {
+/// The keys that one query sees, in their order.
+struct Keys<'a> {
+    seen: &'a Seen<'a>,
+    /// The query's token in the batch, and its position.
+    t: usize,
+    position: usize,
+    /// [`Seen::counts`]
+    counts: (usize, usize),
+}
+
+impl Keys<'_> {
+    const fn len(&self) -> usize {
+        self.counts.0 + self.counts.1
+    }
+
+    /// Key `j` [d]: the window's, then the entries'.
+    #[inline(always)]
+    fn get<'b>(&'b self, j: usize, buffer: &'b mut [f32]) -> &'b [f32] {
+        let (in_window, kept) = self.counts;
         if j < in_window {
-            return self.window.get((position + 1 - in_window + j) % self.ring, buffer);
+            return self.seen.window.get((self.position + 1 - in_window + j) % self.seen.ring, buffer);
         }
-        let Some((entries, m)) = &self.entries else { return &[] };
+        let Some((entries, m)) = &self.seen.entries else { return &[] };
         let mut entry = j - in_window;
-        if let Some((selected, k)) = self.selected
-            && visible(position, *m) > kept
+        if let Some((selected, k)) = self.seen.selected
+            && visible(self.position, *m) > kept
         {
-            entry = selected[t * k + entry] as usize;
+            entry = selected[self.t * k + entry] as usize;
         }
         entries.get(entry, buffer)
     }
@@ -102,50 +120,57 @@ pub fn attend(
     let (size, heads) = (config.head_size, config.heads);
     // Heads of one task: a divisor of H, so that no task crosses a token.
     let group = (1..=HEADS.min(heads)).rev().find(|g| heads % g == 0).unwrap_or(1);
-    let scale = 1.0 / libm::sqrtf(size as f32);
-    for_each_chunk2(batch.cx.parallel, (out, group * size), (queries, group * size), &|i, out, queries| {
+    for_each_chunk2(batch.cx.parallel, (out, group * size), (queries, group * size), |i, out, queries| {
         let (t, first_head) = (i * group / heads, i * group % heads);
         let position = batch.start + t;
-        let counts = seen.counts(config, position);
         // Running (maximum, sum) of each head's softmax: the sink is a key without a value.
         let mut state = [(0.0f32, 1.0f32); HEADS];
         for (h, state) in state[..group].iter_mut().enumerate() {
             state.0 = sinks.value(0, first_head + h);
         }
-        out.fill(0.0);
-        let mut buffer = [0.0; MAX_HEAD_SIZE];
-        let keys = counts.0 + counts.1;
-        for start in (0..keys).step_by(TILE) {
-            let n = TILE.min(keys - start);
-            let mut p = [[0.0; TILE]; HEADS];
-            for j in 0..n {
-                let key = seen.key(t, position, counts, start + j, &mut buffer);
-                for (p, query) in p.iter_mut().zip(queries.chunks(size)) {
-                    p[j] = dot(query, key) * scale;
-                }
-            }
-            for ((p, (max, sum)), out) in p.iter_mut().zip(&mut state).zip(out.chunks_mut(size)) {
-                let new_max = p[..n].iter().fold(*max, |max, &p| max.max(p));
-                let correction = exp(*max - new_max);
-                *max = new_max;
-                *sum *= correction;
-                out.iter_mut().for_each(|o| *o *= correction);
-                for p in &mut p[..n] {
-                    *p = exp(*p - new_max);
-                    *sum += *p;
-                }
-            }
-            for j in 0..n {
-                let value = seen.key(t, position, counts, start + j, &mut buffer);
-                for (p, out) in p.iter().zip(out.chunks_mut(size)) {
-                    axpy(p[j], value, out);
-                }
-            }
-        }
-        for ((_, sum), out) in state.iter().zip(out.chunks_mut(size)) {
+        let keys = Keys { seen, t, position, counts: seen.counts(config, position) };
+        batch.cx.level.vectorize(|| attend_heads(&keys, queries, size, &mut state, out));
+        let back = Rotation::new(position, rope).inverse();
+        for (out, (_, sum)) in out.chunks_mut(size).zip(state) {
             let inverse = 1.0 / sum;
             out.iter_mut().for_each(|o| *o *= inverse);
-            rotate(&mut out[size - config.rotary..], position, rope, true);
+            back.apply(out);
         }
     });
+}
+
+/// `out_h = sum_j exp(q_h . k_j / sqrt(d) - max_h) k_j` for a few heads [heads, d], tile by tile; the state is left at
+/// each head's (maximum, sum).
+#[inline(always)]
+fn attend_heads(keys: &Keys<'_>, queries: &[f32], size: usize, state: &mut [(f32, f32); HEADS], out: &mut [f32]) {
+    let scale = 1.0 / libm::sqrtf(size as f32);
+    let mut buffer = [0.0; MAX_HEAD_SIZE];
+    out.fill(0.0);
+    for start in (0..keys.len()).step_by(TILE) {
+        let n = TILE.min(keys.len() - start);
+        let mut p = [[0.0; TILE]; HEADS];
+        for j in 0..n {
+            let key = keys.get(start + j, &mut buffer);
+            for (p, query) in p.iter_mut().zip(queries.chunks(size)) {
+                p[j] = dot(query, key) * scale;
+            }
+        }
+        for ((p, (max, sum)), out) in p.iter_mut().zip(&mut *state).zip(out.chunks_mut(size)) {
+            let new_max = p[..n].iter().fold(*max, |max, &p| max.max(p));
+            let correction = exp(*max - new_max);
+            *max = new_max;
+            *sum *= correction;
+            out.iter_mut().for_each(|o| *o *= correction);
+            for p in &mut p[..n] {
+                *p = exp(*p - new_max);
+                *sum += *p;
+            }
+        }
+        for j in 0..n {
+            let value = keys.get(start + j, &mut buffer);
+            for (p, out) in p.iter().zip(out.chunks_mut(size)) {
+                axpy(p[j], value, out);
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::cache::{CompressorCache, store};
 use crate::config::{Config, MAX_HEAD_SIZE};
 use crate::kernel::math::exp;
 use crate::kernel::norm::rms_norm;
-use crate::kernel::rope::rotate;
+use crate::kernel::rope::Rotation;
 use crate::weights::Compressor;
 
 /// Channels, or weights, handled at a time.
@@ -67,7 +67,7 @@ pub fn compress(
     let CompressorCache { values, gates, ring, entries } = cache;
     let (values, gates, ring) = (&**values, &**gates, *ring);
     let (format, stride) = (entries.format(), entries.stride());
-    for_each_chunk(batch.cx.parallel, entries.bytes(first, finished), stride, &|i, bytes| {
+    for_each_chunk(batch.cx.parallel, entries.bytes(first, finished), stride, |i, bytes| {
         let w = first + i;
         let mut entry = [0.0; MAX_HEAD_SIZE];
         let entry = &mut entry[..size];
@@ -79,14 +79,17 @@ pub fn compress(
                 t % ring * width + half
             })
         };
-        pool(entry, slots, values, gates);
-        rms_norm(entry, &weights.norm, config.rms_eps);
-        rotate(&mut entry[size - config.rotary..], w * m, rope, false);
+        batch.cx.level.vectorize(|| {
+            pool(entry, slots, values, gates);
+            rms_norm(entry, &weights.norm, config.rms_eps);
+        });
+        Rotation::new(w * m, rope).apply(entry);
         store(format, entry, bytes);
     });
 }
 
 /// `entry[j] = sum over slots of softmax(z[j]) c[j]`: the maximum, then the sums, a chunk of channels at a time.
+#[inline(always)]
 fn pool<S: Iterator<Item = usize>>(entry: &mut [f32], slots: impl Fn() -> S, values: &[f32], gates: &[f32]) {
     for (chunk, entry) in entry.chunks_mut(CHUNK).enumerate() {
         let (start, len) = (chunk * CHUNK, entry.len());

@@ -6,7 +6,6 @@
 //! ```
 
 use super::Batch;
-use core::ops::Range;
 use crate::arch::disjoint::{for_each_chunk, for_each_chunk2};
 use crate::config::{Config, MAX_EXPERTS};
 use crate::kernel::Context;
@@ -14,6 +13,7 @@ use crate::kernel::acts::{Acts, Q8Buffer};
 use crate::kernel::math::{axpy, silu};
 use crate::kernel::matmul::{Job, Rows, matmul};
 use crate::weights::Moe;
+use core::ops::Range;
 
 /// Experts whose products form one parallel region.
 const REGION: usize = 8;
@@ -61,10 +61,12 @@ fn group(config: &Config, experts: &[u32], slot_tokens: &mut [u32], slots: &mut 
 
 /// `gate = silu(min(gate, c)) * clamp(up, -c, c)`, in place.
 fn swiglu(cx: &Context<'_>, gate: &mut [f32], up: &mut [f32], width: usize, clamp: f32) {
-    for_each_chunk2(cx.parallel, (gate, width), (up, width), &|_, gate, up| {
-        for (g, u) in gate.iter_mut().zip(up) {
-            *g = silu(g.min(clamp)) * u.clamp(-clamp, clamp);
-        }
+    for_each_chunk2(cx.parallel, (gate, width), (up, width), |_, gate, up| {
+        cx.level.vectorize(|| {
+            for (g, u) in gate.iter_mut().zip(up) {
+                *g = silu(g.min(clamp)) * u.clamp(-clamp, clamp);
+            }
+        });
     });
 }
 
@@ -143,9 +145,10 @@ pub fn experts(
         }
         matmul(cx, &mut jobs[..active.len()]);
     });
-    for_each_chunk(cx.parallel, y, hidden, &|t, y| {
+    for_each_chunk(cx.parallel, y, hidden, |t, y| {
         for (slot, weight) in slots[t * k..][..k].iter().zip(&weights[t * k..]) {
-            axpy(*weight, &down[*slot as usize * hidden..][..hidden], y);
+            let down = &down[*slot as usize * hidden..][..hidden];
+            cx.level.vectorize(|| axpy(*weight, down, y));
         }
     });
 }

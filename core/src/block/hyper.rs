@@ -29,10 +29,10 @@ fn logits(cx: &Context<'_>, hyper: &Hyper<'_>, streams: &[f32], rms_eps: f32, mi
     let exact = Context { matmul: MatmulMode::Exact, ..*cx };
     matmul(&exact, &mut [Job::new(&exact, hyper.fn_, &x, Rows::From(0), mixes)]);
     // fn . (x / rms) = (fn . x) / rms
-    for (mixes, x) in mixes.chunks_mut(width).zip(streams.chunks(cols)) {
-        let inverse = inverse_rms(x, rms_eps);
+    for_each_chunk(cx.parallel, mixes, width, |t, mixes| {
+        let inverse = cx.level.vectorize(|| inverse_rms(&streams[t * cols..][..cols], rms_eps));
         mixes.iter_mut().for_each(|m| *m *= inverse);
-    }
+    });
 }
 
 /// A small vector, decoded.
@@ -59,14 +59,17 @@ pub fn before(
     logits(&batch.cx, hyper, streams, config.rms_eps, mixes);
     let base: [f32; MAX_MIX] = decode(&hyper.base);
     let scale: [f32; 3] = decode(&hyper.scale);
-    for_each_chunk2(batch.cx.parallel, (mixes, (2 + n) * n), (h, config.hidden), &|t, mix, h| {
+    for_each_chunk2(batch.cx.parallel, (mixes, (2 + n) * n), (h, config.hidden), |t, mix, h| {
         activate(mix, &base, &scale, n, config.sinkhorn, config.hyper_eps);
-        weighted_sum(&mix[..n], &streams[t * n * config.hidden..], h);
-        rms_norm(h, norm, config.rms_eps);
+        batch.cx.level.vectorize(|| {
+            weighted_sum(&mix[..n], &streams[t * n * config.hidden..], h);
+            rms_norm(h, norm, config.rms_eps);
+        });
     });
 }
 
 /// `h = sum_i weights[i] * streams[i]`, streams [n, D].
+#[inline(always)]
 fn weighted_sum(weights: &[f32], streams: &[f32], h: &mut [f32]) {
     h.fill(0.0);
     for (w, x) in weights.iter().zip(streams.chunks(h.len())) {
@@ -117,29 +120,36 @@ fn sinkhorn(comb: &mut [f32], n: usize, iterations: usize, eps: f32) {
 /// After a block: `X'[j] = post[j] y + sum_i comb[i][j] X[i]`, in place. y [tokens, D], streams [tokens, n, D].
 pub fn after(batch: &Batch<'_>, config: &Config, mixes: &[f32], y: &[f32], streams: &mut [f32]) {
     let (n, hidden) = (config.streams, config.hidden);
-    for_each_chunk(batch.cx.parallel, streams, n * hidden, &|t, streams| {
+    for_each_chunk(batch.cx.parallel, streams, n * hidden, |t, streams| {
         let mix = &mixes[t * (2 + n) * n..][..(2 + n) * n];
-        let (post, comb) = (&mix[n..2 * n], &mix[2 * n..]);
-        let mut old = [[0.0; CHUNK]; MAX_STREAMS];
-        for start in (0..hidden).step_by(CHUNK) {
-            let len = CHUNK.min(hidden - start);
-            for (i, old) in old[..n].iter_mut().enumerate() {
-                old[..len].copy_from_slice(&streams[i * hidden + start..][..len]);
+        batch.cx.level.vectorize(|| remix(mix, &y[t * hidden..][..hidden], streams, n));
+    });
+}
+
+/// [`after`] for one token: y [D], streams [n, D].
+#[inline(always)]
+fn remix(mix: &[f32], y: &[f32], streams: &mut [f32], n: usize) {
+    let hidden = y.len();
+    let (post, comb) = (&mix[n..2 * n], &mix[2 * n..]);
+    let mut old = [[0.0; CHUNK]; MAX_STREAMS];
+    for start in (0..hidden).step_by(CHUNK) {
+        let len = CHUNK.min(hidden - start);
+        for (i, old) in old[..n].iter_mut().enumerate() {
+            old[..len].copy_from_slice(&streams[i * hidden + start..][..len]);
+        }
+        let y = &y[start..][..len];
+        for j in 0..n {
+            let new = &mut streams[j * hidden + start..][..len];
+            for (new, y) in new.iter_mut().zip(y) {
+                *new = post[j] * y;
             }
-            let y = &y[t * hidden + start..][..len];
-            for j in 0..n {
-                let new = &mut streams[j * hidden + start..][..len];
-                for (new, y) in new.iter_mut().zip(y) {
-                    *new = post[j] * y;
-                }
-                for (i, old) in old[..n].iter().enumerate() {
-                    for (new, old) in new.iter_mut().zip(old) {
-                        *new += comb[i * n + j] * old;
-                    }
+            for (i, old) in old[..n].iter().enumerate() {
+                for (new, old) in new.iter_mut().zip(old) {
+                    *new += comb[i * n + j] * old;
                 }
             }
         }
-    });
+    }
 }
 
 /// Before the output matrix: `h = RMSNorm_w(sum_i (sigmoid(m * scale + base) + eps)[i] X[i])`, [tokens, D].
@@ -156,7 +166,7 @@ pub fn head(
     logits(cx, hyper, streams, config.rms_eps, mixes);
     let base: [f32; MAX_STREAMS] = decode(&hyper.base);
     let [scale]: [f32; 1] = decode(&hyper.scale);
-    for_each_chunk2(cx.parallel, (mixes, n), (h, config.hidden), &|t, mix, h| {
+    for_each_chunk2(cx.parallel, (mixes, n), (h, config.hidden), |t, mix, h| {
         for (m, b) in mix.iter_mut().zip(&base) {
             *m = sigmoid(*m * scale + b) + config.hyper_eps;
         }

@@ -10,7 +10,7 @@ use crate::arch::disjoint::for_each_chunk;
 use crate::cache::Entries;
 use crate::config::{Config, MAX_HEAD_SIZE};
 use crate::kernel::math::dot;
-use crate::kernel::rope::rotate;
+use crate::kernel::rope::Rotation;
 use crate::kernel::top_k::top_k;
 
 /// Entries scored by one task.
@@ -32,10 +32,9 @@ pub const fn visible(position: usize, m: usize) -> usize {
 /// Rotates the queries [tokens, heads, size] and scales the head weights [tokens, heads], in place.
 pub fn prepare(batch: &Batch<'_>, config: &Config, rope: &[f64], queries: &mut [f32], head_weights: &mut [f32]) {
     let (heads, size) = (config.indexer_heads, config.indexer_size);
-    for_each_chunk(batch.cx.parallel, queries, heads * size, &|t, query| {
-        for head in query.chunks_mut(size) {
-            rotate(&mut head[size - config.rotary..], batch.start + t, rope, false);
-        }
+    for_each_chunk(batch.cx.parallel, queries, heads * size, |t, query| {
+        let rotation = Rotation::new(batch.start + t, rope);
+        query.chunks_mut(size).for_each(|head| rotation.apply(head));
     });
     let scale = 1.0 / libm::sqrtf((size * heads) as f32);
     head_weights.iter_mut().for_each(|w| *w *= scale);
@@ -65,22 +64,24 @@ pub fn select(
             continue;
         }
         let scores = &mut scores[..n * stride];
-        for_each_chunk(batch.cx.parallel, scores, CHUNK, &|i, scores| {
+        for_each_chunk(batch.cx.parallel, scores, CHUNK, |i, scores| {
             let (t, s) = (first + i * CHUNK / stride, i * CHUNK % stride);
             let end = visible(batch.start + t, 4);
             let query = &queries[t * heads * size..][..heads * size];
             let head_weights = &head_weights[t * heads..][..heads];
             let mut buffer = [0.0; MAX_HEAD_SIZE];
-            for (s, score) in (s..end).zip(scores) {
-                let key = keys.get(s, &mut buffer);
-                *score = 0.0;
-                for (query, w) in query.chunks(size).zip(head_weights) {
-                    *score += w * dot(query, key).max(0.0);
+            batch.cx.level.vectorize(|| {
+                for (s, score) in (s..end).zip(scores) {
+                    let key = keys.get(s, &mut buffer);
+                    *score = 0.0;
+                    for (query, w) in query.chunks(size).zip(head_weights) {
+                        *score += w * dot(query, key).max(0.0);
+                    }
                 }
-            }
+            });
         });
         let scores = &*scores;
-        for_each_chunk(batch.cx.parallel, &mut selected[first * k..][..n * k], k, &|i, selected| {
+        for_each_chunk(batch.cx.parallel, &mut selected[first * k..][..n * k], k, |i, selected| {
             let end = visible(batch.start + first + i, 4);
             if end > k {
                 top_k(&scores[i * stride..][..end], selected);

@@ -78,7 +78,8 @@ fn attention_block(
     let index_width = layer.indexer.map_or(0, |i| i.compressor.kv.rows());
     let index_values = &mut s.index_values[..n * index_width];
     let index_gates = &mut s.index_gates[..n * index_width];
-    let (index_heads, index_size) = if layer.indexer.is_some() { (config.indexer_heads, config.indexer_size) } else { (0, 0) };
+    let (index_heads, index_size) =
+        if layer.indexer.is_some() { (config.indexer_heads, config.indexer_size) } else { (0, 0) };
     let index_weights = &mut s.index_weights[..n * index_heads];
 
     // Every matrix that reads h, as one region.

@@ -11,42 +11,46 @@ use crate::error::Result;
 /// Values that share one scale.
 pub const BLOCK: usize = 32;
 
+/// Rows are padded with zeros to this many values: kernels read whole chunks.
+const PADDING: usize = crate::arch::integer::CHUNK;
+
 /// Memory for quantized activations of one region: as many rows as fit.
 #[derive(Debug)]
 pub struct Q8Buffer<'a> {
-    /// [rows, cols rounded up to 32], i8.
+    /// [rows, padded cols], i8.
     codes: &'a mut [i8],
-    /// [rows, cols/32 rounded up], f32.
+    /// [rows, padded cols / 32], f32.
     scales: &'a mut [f32],
-    /// [rows, cols/16 rounded up to even]: the sum of each 16 codes, i16.
+    /// [rows, padded cols / 16]: the sum of each 16 codes, i16.
     sums: &'a mut [i16],
 }
 
 impl<'a> Q8Buffer<'a> {
-    /// Room for `values` activations, counted with every row rounded up to whole blocks ([`Q8Buffer::padded`]).
+    /// Room for `values` activations, counted with every row padded ([`Q8Buffer::padded`]).
     pub fn carve(arena: &mut Arena<'a>, values: usize) -> Result<Self> {
-        Ok(Self {
-            codes: arena.take(values)?,
-            scales: arena.take(values / BLOCK)?,
-            sums: arena.take(values / 16)?,
-        })
+        Ok(Self { codes: arena.take(values)?, scales: arena.take(values / BLOCK)?, sums: arena.take(values / 16)? })
     }
 
-    /// `cols` rounded up to whole blocks.
+    /// `cols` rounded up to whole chunks.
     pub const fn padded(cols: usize) -> usize {
-        cols.next_multiple_of(BLOCK)
+        cols.next_multiple_of(PADDING)
     }
 }
 
 /// One row in 8-bit blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Q8Row<'a> {
-    /// Codes, padded with zeros to whole blocks.
+    /// Codes, padded with zeros to whole chunks.
     pub codes: &'a [i8],
     /// One scale a block.
     pub scales: &'a [f32],
     /// The sum of each 16 codes.
     pub sums: &'a [i16],
+}
+
+impl Q8Row<'_> {
+    /// No values.
+    pub const EMPTY: Self = Self { codes: &[], scales: &[], sums: &[] };
 }
 
 /// Rows of activations [rows, cols].
@@ -78,7 +82,9 @@ impl<'a> Acts<'a> {
             (codes, padded),
             (scales, padded / BLOCK),
             (sums, padded / 16),
-            &|row, codes, scales, sums| quantize(&values[row * cols..][..cols], codes, scales, sums),
+            |row, codes, scales, sums| {
+                cx.level.vectorize(|| quantize(&values[row * cols..][..cols], codes, scales, sums));
+            },
         );
         Self { cols, values, q8: Some(Q8Row { codes, scales, sums }) }
     }
@@ -110,10 +116,13 @@ impl<'a> Acts<'a> {
 }
 
 /// One row, block by block.
+#[inline(always)]
 fn quantize(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
+    codes[values.len()..].fill(0);
+    scales[values.len() / BLOCK..].fill(0.0);
+    sums[values.len() / 16..].fill(0);
     for (block, (x, scale)) in values.chunks(BLOCK).zip(scales).enumerate() {
         let codes = &mut codes[block * BLOCK..][..BLOCK];
-        codes.fill(0);
         let max = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
         *scale = max / 127.0;
         let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };

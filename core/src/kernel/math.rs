@@ -81,7 +81,7 @@ pub fn dot_into(lanes: &mut [f32; LANES], a: &[f32], b: &[f32]) {
 }
 
 /// The dot product of two vectors, over the shorter length.
-#[inline]
+#[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];
     dot_into(&mut lanes, a, b);
@@ -89,7 +89,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// `y += a * x`.
-#[inline]
+#[inline(always)]
 pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += a * x;

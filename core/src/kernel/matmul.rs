@@ -7,7 +7,8 @@ use super::acts::{Acts, Q8Row};
 use super::math::{LANES, dot_into, sum_lanes};
 use super::{Context, MatmulMode};
 use crate::arch::disjoint::{Columns, Target, for_each_columns};
-use crate::quant::{self, Unpacked};
+use crate::arch::integer;
+use crate::quant;
 use crate::tensor::Matrix;
 
 /// Rows of x that share one decoding of a weight row.
@@ -47,41 +48,42 @@ impl<'a> Job<'a> {
         let width = weights.rows();
         let count = out.len().checked_div(width).unwrap_or(0);
         // Enough blocks that threads which run unevenly still finish together; the size changes no result.
-        let block = width.div_ceil(cx.parallel.threads() * 4).next_multiple_of(4).min(256);
+        let block = width.div_ceil(cx.parallel.threads() * 4).next_multiple_of(integer::ROWS).min(256);
         let group = match rows {
             Rows::Groups(groups) => width / groups.max(1),
             _ => width,
         };
-        // A block stays within a group: it is a divisor of the group's rows, or all of them.
-        let block = if group == width { block } else { (1..=block.min(group)).rev().find(|b| group % b == 0).unwrap_or(1) };
+        // A block stays within a group: then it is a divisor of the group's rows.
+        let divisor = || (1..=block.min(group)).rev().find(|b| group % b == 0).unwrap_or(1);
+        let block = if group == width { block } else { divisor() };
         Self { weights, x, rows, out: Target::new(out, width, block), count }
     }
 }
 
 /// Runs all jobs as one parallel region.
 pub fn matmul(cx: &Context<'_>, jobs: &mut [Job<'_>]) {
-    for_each_columns(cx.parallel, jobs, |job| &job.out, &|job, first, columns| block(cx, job, first, columns));
+    for_each_columns(cx.parallel, jobs, |job| &job.out, |job, first, columns| block(cx, job, first, columns));
 }
 
 /// Rows `first..` of one job's weights, as many as `columns` is wide.
 fn block(cx: &Context<'_>, job: &Job<'_>, first: usize, mut columns: Columns<'_>) {
-    let fast = cx.matmul == MatmulMode::Fast && job.x.is_quantized() && quant::is_integer(job.weights.dtype());
     let x_row = |t: usize| match job.rows {
         Rows::From(first) => first + t,
         Rows::List(list) => list[t] as usize,
         Rows::Groups(groups) => t * groups + first / (job.weights.rows() / groups.max(1)).max(1),
     };
+    let integer = cx.matmul == MatmulMode::Fast && quant::is_integer(job.weights.dtype());
+    if integer && job.x.is_quantized() {
+        let x = |t| job.x.q8_row(x_row(t)).unwrap_or(Q8Row::EMPTY);
+        integer::matmul(cx.level, &job.weights, first, &x, job.count, &mut columns);
+        return;
+    }
     for i in 0..columns.width() {
         for t in (0..job.count).step_by(TILE) {
             let n = TILE.min(job.count - t);
+            let rows = core::array::from_fn(|j| job.x.row(x_row(t + j.min(n - 1))));
             let mut sums = [0.0; TILE];
-            if fast {
-                let rows = core::array::from_fn(|j| job.x.q8_row(x_row(t + j.min(n - 1))));
-                dot_integer(&job.weights, first + i, &rows, &mut sums[..n]);
-            } else {
-                let rows = core::array::from_fn(|j| job.x.row(x_row(t + j.min(n - 1))));
-                dot_f32(&job.weights, first + i, &rows, &mut sums[..n]);
-            }
+            cx.level.vectorize(|| dot_f32(&job.weights, first + i, &rows, &mut sums[..n]));
             for (j, sum) in sums[..n].iter().enumerate() {
                 columns.row(t + j)[i] = *sum;
             }
@@ -90,6 +92,7 @@ fn block(cx: &Context<'_>, job: &Job<'_>, first: usize, mut columns: Columns<'_>
 }
 
 /// `sums[j] = W[row] . x[j]` in f32: the row decoded 256 weights at a time, 16 lanes.
+#[inline(always)]
 fn dot_f32(weights: &Matrix<'_>, row: usize, x: &[&[f32]; TILE], sums: &mut [f32]) {
     let mut lanes = [[0.0; LANES]; TILE];
     let mut decoded = [0.0; CHUNK];
@@ -104,28 +107,3 @@ fn dot_f32(weights: &Matrix<'_>, row: usize, x: &[&[f32]; TILE], sums: &mut [f32
         *sum = sum_lanes(lanes);
     }
 }
-
-/// The same over integers: with `w = scale * code + offset` per 16 weights, and `x = x_scale * x_code` per 32,
-/// `sums[j] = sum over 16s of x_scale * (scale * sum(code * x_code) + offset * sum(x_code))`.
-fn dot_integer(weights: &Matrix<'_>, row: usize, x: &[Option<Q8Row<'_>>; TILE], sums: &mut [f32]) {
-    let mut w = Unpacked::default();
-    let (data, w_scales) = (weights.row(row), weights.row_scales(row));
-    let offsets = quant::has_offset(weights.dtype());
-    for start in (0..weights.cols()).step_by(CHUNK) {
-        let len = CHUNK.min(weights.cols() - start);
-        quant::unpack(weights.dtype(), data, w_scales, start, len, &mut w);
-        for (sum, x) in sums.iter_mut().zip(x.iter().flatten()) {
-            for s in 0..len / 16 {
-                let at = start + s * 16;
-                let (w_codes, x_codes) = (&w.codes[s * 16..][..16], &x.codes[at..][..16]);
-                let product: i32 = w_codes.iter().zip(x_codes).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum();
-                let mut value = w.scales[s] * product as f32;
-                if offsets {
-                    value += w.offsets[s] * f32::from(x.sums[at / 16]);
-                }
-                *sum += x.scales[at / 32] * value;
-            }
-        }
-    }
-}
-

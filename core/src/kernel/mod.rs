@@ -8,6 +8,7 @@ pub mod rope;
 pub mod top_k;
 
 use crate::arch::disjoint::Parallel;
+use crate::arch::level::Level;
 
 /// How matrices are multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,4 +27,6 @@ pub struct Context<'a> {
     pub parallel: &'a dyn Parallel,
     /// How matrices are multiplied.
     pub matmul: MatmulMode,
+    /// The instructions that kernels may use; never changes results.
+    pub level: Level,
 }

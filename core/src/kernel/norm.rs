@@ -7,11 +7,13 @@ use crate::weights::Vector;
 const CHUNK: usize = 256;
 
 /// `1 / sqrt(mean(x^2) + eps)`.
+#[inline(always)]
 pub fn inverse_rms(x: &[f32], eps: f32) -> f32 {
     1.0 / libm::sqrtf(dot(x, x) / x.len() as f32 + eps)
 }
 
 /// `x[i] *= 1 / sqrt(mean(x^2) + eps)`: without weights.
+#[inline(always)]
 pub fn rms_norm_plain(x: &mut [f32], eps: f32) {
     let inverse = inverse_rms(x, eps);
     for x in x {
@@ -20,6 +22,7 @@ pub fn rms_norm_plain(x: &mut [f32], eps: f32) {
 }
 
 /// `x[i] *= weight[i] / sqrt(mean(x^2) + eps)`, weight [len of x], in any type.
+#[inline(always)]
 pub fn rms_norm(x: &mut [f32], weight: &Vector<'_>, eps: f32) {
     let inverse = inverse_rms(x, eps);
     let mut decoded = [0.0; CHUNK];

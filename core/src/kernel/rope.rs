@@ -1,6 +1,6 @@
 //! Rotary position embedding on adjacent pairs of the last r dims of a head (spec page "model", section 3).
 
-use crate::config::Yarn;
+use crate::config::{MAX_HEAD_SIZE, Yarn};
 
 /// Fills `frequencies` (r/2 of them) with `f_i = base^(-2i/r)`, scaled by YaRN where given:
 /// `corr(n) = r ln(original / (2 pi n)) / (2 ln base)`, `low = max(floor(corr(fast)), 0)`,
@@ -12,9 +12,8 @@ pub fn frequencies(base: f64, yarn: Option<&Yarn>, frequencies: &mut [f64]) {
         *f = libm::pow(base, -2.0 * i as f64 / r);
     }
     let Some(yarn) = yarn else { return };
-    let corr = |n: f64| {
-        r * libm::log(yarn.original_context / (2.0 * core::f64::consts::PI * n)) / (2.0 * libm::log(base))
-    };
+    let corr =
+        |n: f64| r * libm::log(yarn.original_context / (2.0 * core::f64::consts::PI * n)) / (2.0 * libm::log(base));
     let low = libm::floor(corr(yarn.beta_fast)).max(0.0);
     let mut high = libm::ceil(corr(yarn.beta_slow)).min(r - 1.0);
     if low == high {
@@ -26,25 +25,38 @@ pub fn frequencies(base: f64, yarn: Option<&Yarn>, frequencies: &mut [f64]) {
     }
 }
 
-/// Rotates the pairs (2i, 2i+1) of `tail` (r values) by `position * f_i`, or by the negative angle.
-///
-/// The angle is computed in f64 and only its cosine and sine are rounded: at a million tokens an f32 angle would be
-/// off by 0.06 radians.
-pub fn rotate(tail: &mut [f32], position: usize, frequencies: &[f64], inverse: bool) {
-    for (pair, f) in tail.chunks_exact_mut(2).zip(frequencies) {
-        let angle = position as f64 * f;
-        let (sin, cos) = libm::sincos(angle);
-        let (sin, cos) = (if inverse { -sin } else { sin } as f32, cos as f32);
-        let (a, b) = (pair[0], pair[1]);
-        pair[0] = a * cos - b * sin;
-        pair[1] = a * sin + b * cos;
-    }
+/// The cosines and sines of one position's angles, for any number of heads.
+pub struct Rotation {
+    /// (cos, sin) of pair i.
+    pairs: [[f32; 2]; MAX_HEAD_SIZE / 2],
+    len: usize,
 }
 
-/// Fills `table` with (cos, sin) of `position * f_i`: one per pair, for many heads at one position.
-pub fn table(position: usize, frequencies: &[f64], table: &mut [[f32; 2]]) {
-    for (entry, f) in table.iter_mut().zip(frequencies) {
-        let (sin, cos) = libm::sincos(position as f64 * f);
-        *entry = [cos as f32, sin as f32];
+impl Rotation {
+    /// By `position * f_i`.
+    ///
+    /// The angle is computed in f64 and only its cosine and sine are rounded: at a million tokens an f32 angle would be
+    /// off by 0.06 radians.
+    pub fn new(position: usize, frequencies: &[f64]) -> Self {
+        let mut pairs = [[1.0, 0.0]; MAX_HEAD_SIZE / 2];
+        for (pair, f) in pairs.iter_mut().zip(frequencies) {
+            let (sin, cos) = libm::sincos(position as f64 * f);
+            *pair = [cos as f32, sin as f32];
+        }
+        Self { pairs, len: frequencies.len() }
+    }
+
+    /// By the negative angles.
+    pub fn inverse(mut self) -> Self {
+        self.pairs.iter_mut().for_each(|[_, sin]| *sin = -*sin);
+        self
+    }
+
+    /// Rotates the pairs (2i, 2i+1) of the last r values of `head`.
+    pub fn apply(&self, head: &mut [f32]) {
+        let start = head.len().saturating_sub(2 * self.len);
+        for (pair, [cos, sin]) in head[start..].as_chunks_mut::<2>().0.iter_mut().zip(&self.pairs) {
+            *pair = [pair[0] * cos - pair[1] * sin, pair[0] * sin + pair[1] * cos];
+        }
     }
 }

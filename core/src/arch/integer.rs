@@ -1,0 +1,233 @@
+//! Integer products: 8-bit activations against weights in integer form.
+//!
+//! The specification of one output, for a chunk of 256 weights in blocks of 16 or 32 (as the weights' type has them):
+//!
+//! ```text
+//! w[i] = scale_b code[i] + offset_b         x[i] = x_scale_b x_code[i]
+//! p_b = (scale_b * x_scale_b) * f32(sum_i code[i] x_code[i])  [ + offset_b * (x_scale_b * f32(sum_i x_code[i])) ]
+//! chunk = adjacent p_b added pairwise, again and again, until one is left
+//! output = chunk 0 + chunk 1 + ...          each operation rounded once, in this order
+//! ```
+//! The sums of integers are exact. So a level may compute them in any order, one row at a time (decode) or sixteen rows
+//! against many activations (prefill), and all give the same bits.
+
+use super::disjoint::Columns;
+use super::level::{Kind, Level};
+use crate::kernel::acts::Q8Row;
+use crate::quant::{self, Unpacked};
+use crate::tensor::Matrix;
+
+/// Weights of one step.
+pub const CHUNK: usize = 256;
+
+/// Rows of weights that a tile holds.
+pub const ROWS: usize = 16;
+
+/// Activations whose outputs are accumulated beside one another.
+const BATCH: usize = 64;
+
+/// From this many activations on, weights are turned into tiles.
+const TILE_FROM: usize = 3;
+
+/// The sum of products of each 16 weights of a chunk.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Sums(pub(super) [i32; 16]);
+
+/// A chunk of activations.
+#[derive(Clone, Copy)]
+pub(super) struct ChunkX<'a> {
+    pub(super) codes: &'a [i8; CHUNK],
+    /// One per 32.
+    pub(super) scales: &'a [f32; CHUNK / 32],
+    /// One per 16.
+    pub(super) sums: &'a [i16; CHUNK / 16],
+}
+
+impl<'a> ChunkX<'a> {
+    /// Chunk `chunk` of a row; `None` past its end (rows are padded to whole chunks).
+    #[inline(always)]
+    pub(super) fn of(x: &Q8Row<'a>, chunk: usize) -> Option<Self> {
+        Some(Self {
+            codes: x.codes.as_chunks().0.get(chunk)?,
+            scales: x.scales.as_chunks().0.get(chunk)?,
+            sums: x.sums.as_chunks().0.get(chunk)?,
+        })
+    }
+}
+
+/// What the type of the weights says about its blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    /// Blocks of 32 (else 16).
+    pub(super) wide: bool,
+    /// Whether offsets are to be added.
+    pub(super) offset: bool,
+}
+
+/// Sixteen rows of one chunk.
+#[repr(align(64))]
+pub(super) struct Tile {
+    /// As the level likes it: by default [row][256].
+    pub(super) codes: [i8; ROWS * CHUNK],
+    /// [16-block][row]
+    pub(super) scales: [[f32; ROWS]; 16],
+    /// [16-block][row]
+    pub(super) offsets: [[f32; ROWS]; 16],
+}
+
+/// The integer part of a level. The provided methods are the specification.
+pub(super) trait Isa: Copy {
+    /// `sums[s] = sum_i w[16 s + i] x[16 s + i]`.
+    #[inline(always)]
+    fn sums(self, w: &[i8; CHUNK], x: &[i8; CHUNK], sums: &mut Sums) {
+        for ((sum, w), x) in sums.0.iter_mut().zip(w.as_chunks::<16>().0).zip(x.as_chunks::<16>().0) {
+            *sum = 0;
+            for i in 0..16 {
+                *sum += i32::from(w[i]) * i32::from(x[i]);
+            }
+        }
+    }
+
+    /// One chunk of one row against one activation.
+    #[inline(always)]
+    fn chunk(self, form: Form, w: &Unpacked, x: ChunkX<'_>) -> f32 {
+        let mut sums = Sums([0; 16]);
+        self.sums(&w.codes, x.codes, &mut sums);
+        let mut p = [0.0; 16];
+        let n = if form.wide { 8 } else { 16 };
+        for (b, p) in p[..n].iter_mut().enumerate() {
+            let s = if form.wide { 2 * b } else { b };
+            let (mut sum, mut x_sum) = (sums.0[s], i32::from(x.sums[s]));
+            if form.wide {
+                sum += sums.0[s + 1];
+                x_sum += i32::from(x.sums[s + 1]);
+            }
+            let x_scale = x.scales[s / 2];
+            *p = (w.scales[s] * x_scale) * sum as f32;
+            if form.offset {
+                *p += w.offsets[s] * (x_scale * x_sum as f32);
+            }
+        }
+        let mut width = n;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                p[i] = p[2 * i] + p[2 * i + 1];
+            }
+        }
+        p[0]
+    }
+
+    /// Puts the sixteen rows' codes into the tile; `rows` is [row][256].
+    #[inline(always)]
+    fn place(self, rows: &[i8; ROWS * CHUNK], tile: &mut Tile) {
+        tile.codes = *rows;
+    }
+
+    /// Adds one chunk of sixteen rows against each activation to its sixteen outputs.
+    #[inline(always)]
+    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]) {
+        let mut w = Unpacked::default();
+        for (r, codes) in tile.codes.as_chunks::<CHUNK>().0.iter().enumerate() {
+            w.codes = *codes;
+            for s in 0..16 {
+                (w.scales[s], w.offsets[s]) = (tile.scales[s][r], tile.offsets[s][r]);
+            }
+            for (x, out) in x.iter().zip(&mut *out) {
+                if let Some(x) = ChunkX::of(x, chunk) {
+                    out[r] += self.chunk(form, &w, x);
+                }
+            }
+        }
+    }
+}
+
+/// The specification itself.
+#[derive(Clone, Copy)]
+pub(super) struct Scalar;
+
+impl Isa for Scalar {}
+
+/// Rows `first..` of `weights` (of an integer type), as many as `columns` is wide, times `count` activations;
+/// `x(t)` is the t-th.
+pub fn matmul<'x>(
+    level: Level,
+    weights: &Matrix<'_>,
+    first: usize,
+    x: &dyn Fn(usize) -> Q8Row<'x>,
+    count: usize,
+    columns: &mut Columns<'_>,
+) {
+    for start in (0..count).step_by(BATCH) {
+        let n = BATCH.min(count - start);
+        let mut rows = [Q8Row::EMPTY; BATCH];
+        for (t, row) in rows[..n].iter_mut().enumerate() {
+            *row = x(start + t);
+        }
+        let (rows, weights) = (&rows[..n], *weights);
+        let columns = &mut *columns;
+        match level.kind() {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => {
+                level.vectorize(|| block(super::x86_64::avx512::Avx512, &weights, first, rows, start, columns))
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => level.vectorize(|| block(super::x86_64::avx2::Avx2, &weights, first, rows, start, columns)),
+            _ => block(Scalar, &weights, first, rows, start, columns),
+        }
+    }
+}
+
+#[inline(always)]
+fn block<I: Isa>(isa: I, weights: &Matrix<'_>, first: usize, x: &[Q8Row<'_>], start: usize, columns: &mut Columns<'_>) {
+    let dtype = weights.dtype();
+    let form = Form { wide: quant::sub_block(dtype) == 32, offset: quant::has_offset(dtype) };
+    let cols = weights.cols();
+    let unpack = |row: usize, chunk: usize, w: &mut Unpacked| {
+        let len = CHUNK.min(cols - chunk * CHUNK);
+        quant::unpack(dtype, weights.row(row), weights.row_scales(row), chunk * CHUNK, len, w);
+        w.scales[len / 16..].fill(0.0);
+        w.offsets[len / 16..].fill(0.0);
+    };
+    let chunks = cols.div_ceil(CHUNK);
+    let mut w = Unpacked::default();
+    if x.len() < TILE_FROM {
+        for i in 0..columns.width() {
+            let mut out = [0.0; TILE_FROM];
+            for chunk in 0..chunks {
+                unpack(first + i, chunk, &mut w);
+                for (x, out) in x.iter().zip(&mut out) {
+                    if let Some(x) = ChunkX::of(x, chunk) {
+                        *out += isa.chunk(form, &w, x);
+                    }
+                }
+            }
+            for (t, out) in out[..x.len()].iter().enumerate() {
+                columns.row(start + t)[i] = *out;
+            }
+        }
+        return;
+    }
+    let mut rows = [0; ROWS * CHUNK];
+    let mut tile = Tile { codes: [0; ROWS * CHUNK], scales: [[0.0; ROWS]; 16], offsets: [[0.0; ROWS]; 16] };
+    for i in (0..columns.width()).step_by(ROWS) {
+        let n = ROWS.min(columns.width() - i);
+        let mut out = [[0.0; ROWS]; BATCH];
+        for chunk in 0..chunks {
+            for (r, codes) in rows.as_chunks_mut::<CHUNK>().0[..n].iter_mut().enumerate() {
+                unpack(first + i + r, chunk, &mut w);
+                *codes = w.codes;
+                for s in 0..16 {
+                    tile.scales[s][r] = w.scales[s];
+                    tile.offsets[s][r] = w.offsets[s];
+                }
+            }
+            isa.place(&rows, &mut tile);
+            isa.tile(form, &tile, chunk, x, &mut out);
+        }
+        for (t, out) in out[..x.len()].iter().enumerate() {
+            columns.row(start + t)[i..i + n].copy_from_slice(&out[..n]);
+        }
+    }
+}

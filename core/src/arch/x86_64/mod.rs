@@ -1,0 +1,38 @@
+//! x86-64: detection, AVX2 and AVX-512.
+
+pub(super) mod avx2;
+pub(super) mod avx512;
+
+use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+
+/// Leaf 7's EBX and ECX, if the operating system saves the registers that `state` names (bits of XCR0).
+fn features(state: u64) -> Option<(u32, u32)> {
+    const OSXSAVE: u32 = 1 << 27;
+    const FMA_F16C_AVX: u32 = 1 << 12 | 1 << 29 | 1 << 28;
+    let leaf1 = __cpuid(1).ecx;
+    if __cpuid(0).eax < 7 || leaf1 & OSXSAVE == 0 || leaf1 & FMA_F16C_AVX != FMA_F16C_AVX {
+        return None;
+    }
+    #[target_feature(enable = "xsave")]
+    fn xcr0() -> u64 {
+        // SAFETY: OSXSAVE says that XGETBV may be executed.
+        unsafe { _xgetbv(0) }
+    }
+    // SAFETY: OSXSAVE implies XSAVE.
+    let saved = unsafe { xcr0() };
+    let leaf7 = __cpuid_count(7, 0);
+    (saved & state == state).then_some((leaf7.ebx, leaf7.ecx))
+}
+
+/// AVX2, BMI1, BMI2, FMA, F16C.
+pub(super) fn has_avx2() -> bool {
+    const NEED: u32 = 1 << 3 | 1 << 5 | 1 << 8;
+    features(0b110).is_some_and(|(ebx, _)| ebx & NEED == NEED)
+}
+
+/// All of AVX2's, and AVX-512 F, DQ, BW, VL, VNNI.
+pub(super) fn has_avx512() -> bool {
+    const NEED: u32 = 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31;
+    const VNNI: u32 = 1 << 11;
+    has_avx2() && features(0b1110_0110).is_some_and(|(ebx, ecx)| ebx & NEED == NEED && ecx & VNNI != 0)
+}
