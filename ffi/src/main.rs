@@ -1,1 +1,7 @@
-fn main() {}
+//! The `dsv4` command: the shell of the library.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,13 @@
+//! The core's values, owning what they borrow: a model its mapped files and memory, a session its model and memory.
+
+mod generate;
+mod model;
+mod session;
+mod template;
+mod tokenizer;
+
+pub use generate::{Event, Finish, Generate, Generated, rate};
+pub use model::Model;
+pub use session::Session;
+pub use template::{Template, Think};
+pub use tokenizer::Tokenizer;
