@@ -17,13 +17,14 @@ impl Memory {
         Self { bytes, start, len }
     }
 
-    /// All of it.
-    pub fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..][..self.len]
-    }
-
     /// As many bytes, one past the alignment.
     pub fn misaligned(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start + 1..][..self.len]
+    }
+}
+
+impl AsMut<[u8]> for Memory {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..][..self.len]
     }
 }

@@ -454,7 +454,7 @@ fn reference_models_load() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path().join("model.gguf");
         let Ok(bytes) = std::fs::read(&path) else { continue };
-        let tensors = load(&[bytes.clone()], |model| {
+        let tensors = load(std::slice::from_ref(&bytes), |model| {
             let config = model.config();
             for i in 0..config.layers {
                 let layer = model.weights().layer(i);

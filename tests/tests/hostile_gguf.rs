@@ -147,8 +147,7 @@ fn case_4_strings() {
         let value = |w: &mut GgufWriter| _ = w.key("s", Value::raw(kind::STRING, len.to_le_bytes()));
         assert!(matches!(after(value), Error::Truncated { .. }));
     }
-    let mut w = GgufWriter::default();
-    w.alignment = 1;
+    let mut w = GgufWriter { alignment: 1, ..GgufWriter::default() };
     w.key("s", "text");
     let mut bytes = w.build();
     let at = bytes.len() - 12;
@@ -409,7 +408,7 @@ fn case_12_sizes() {
                 lies.extend([Value::from(1_u32), "1.0".into()]);
             }
             kind::ARRAY => {
-                lies.extend([Value::array(&[]), Value::array(&[0_u32.into()]), Value::array(&["x".into(); 0])]);
+                lies.extend([Value::array(&[]), Value::array(&[0_u32.into()]), Value::raw_array(kind::STRING, 0, &[])]);
                 for number in [1_u32, 3, 65537, u32::MAX] {
                     lies.push((&[number; 3][..]).into());
                 }
