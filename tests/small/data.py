@@ -276,50 +276,52 @@ class Document:
         names = self.rng.sample(list(TOOLS), self.rng.randint(2, 4))
         lines = []
         for name in names:
-            about, parameter, kind, what = TOOLS[name]
-            if official:
-                schema = {"name": name, "description": about, "parameters": {"type": "object", "properties": {
-                    parameter: {"type": kind, "description": what}}, "required": [parameter]}}
-            else:
-                schema = {"name": name, "parameters": {parameter: kind}}
-            lines.append(json.dumps(schema))
+            lines.append(json.dumps(schema(name, official)))
         body = "\n".join(lines)
         self.add("You are a helpful assistant.\n\n", 0.02)
         self.add(PREAMBLE % body if official else "## Tools\n\n" + body + "\n", 0.02)
         return names
 
-    def tool_turn(self, names: list[str], name: str | None = None) -> None:
+    def tool_turn(self, names: list[str], thinking: bool | None = None, reply: bool | None = None) -> None:
         r = self.rng
-        name = name or r.choice(names)
-        thinking = r.random() < 0.4
+        name = r.choice(names)
+        thinking = r.random() < 0.4 if thinking is None else thinking
         if name == "get_weather":
             value = r.choice(CITIES)
             question = r.choice([f"What is the weather in {value}?", f"How is the weather in {value}?"])
             degrees, sky = r.randint(1, 30), r.choice(WEATHER)
-            result, reply = json.dumps({"degrees": degrees, "sky": sky}), f"It is {sky} in {value}, {degrees} degrees."
+            result, answer = json.dumps({"degrees": degrees, "sky": sky}), f"It is {sky} in {value}, {degrees} degrees."
         elif name == "set_timer":
             value = str(r.randint(1, 60))
             question = r.choice([f"Set a timer for {value} minutes.", f"Please wake me in {value} minutes."])
-            result, reply = json.dumps({"ok": True}), f"The timer is set to {value} minutes."
+            result, answer = json.dumps({"ok": True}), f"The timer is set to {value} minutes."
         elif name == "find_item":
             value, place = r.choice(OBJECTS), r.choice(PLACES)
             question = r.choice([f"Please find the {value}.", f"Find my {value}."])
-            result, reply = json.dumps({"place": place}), f"Your {value} is in the {place}."
+            result, answer = json.dumps({"place": place}), f"Your {value} is in the {place}."
         else:
             value = r.choice(ANIMALS)
             question = r.choice([f"Please feed the {value}.", f"Give the {value} some food."])
-            result, reply = json.dumps({"ok": True}), f"The {value} has food now."
+            result, answer = json.dumps({"ok": True}), f"The {value} has food now."
         self.user(question, thinking)
         if thinking:
             self.add(f"I should use the {name} tool." + END_THINK, 1.0)
         self.add("\n\n" + tool_call(name, value), 1.5, "tool")
         self.add(EOS, 1.0)
-        if r.random() < 0.7:
+        if r.random() < 0.7 if reply is None else reply:
             self.add(USER + f"<tool_result>{result}</tool_result>", 0.05)
             self.add(ASSISTANT + (THINK if thinking else END_THINK), 0.0)
             if thinking:
                 self.add("I have the result." + END_THINK, 1.0)
-            self.say(reply, 1.5)
+            self.say(answer, 1.5)
+
+
+def schema(name: str, official: bool) -> dict:
+    about, parameter, kind, what = TOOLS[name]
+    if not official:
+        return {"name": name, "parameters": {parameter: kind}}
+    return {"name": name, "description": about, "parameters": {
+        "type": "object", "properties": {parameter: {"type": kind, "description": what}}, "required": [parameter]}}
 
 
 def tool_call(name: str, value: str) -> str:

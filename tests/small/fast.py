@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DeepseekV4Config, DeepseekV4ForCausalLM
 
 EPS = 1e-6
+PIECE = 512  # tokens
 
 
 def rms(x: Tensor) -> Tensor:
@@ -129,15 +130,28 @@ def experts(x: Tensor, gate_up: Tensor, down: Tensor, index: Tensor, weight: Ten
     return torch.zeros_like(x).index_add(0, token, y)
 
 
+def mxfp4(w: Tensor) -> Tensor:
+    """w rounded as GGML's MXFP4 stores it (blocks of 32, power-of-two scale); the gradient passes unchanged."""
+    with torch.no_grad():
+        blocks = w.unflatten(-1, (-1, 32))
+        top = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-20)
+        scale = torch.exp2(top.log2().floor() - 2)
+        x = (blocks / scale).abs()
+        # E2M1 steps by 1/2 below 2, by 1 below 4, by 2 up to 6.
+        size = torch.where(x < 2, (x * 2).round() / 2, torch.where(x < 4, x.round(), ((x / 2).round() * 2).clamp(max=6)))
+        rounding = (size * blocks.sign() * scale).flatten(-2) - w
+    return w + rounding
+
+
 class Fast:
     """Callable with the transformers model's own parameters: logits = Fast(model)(ids)."""
 
     def __init__(self, model: DeepseekV4ForCausalLM, compiled: bool = True):
         self.model, self.config = model, model.config
-        self.load: dict[int, Tensor] = {}  # tokens per expert of each score-routed layer, from the last pass
+        self.load: dict[int, Tensor] = {}  # tokens per expert of each score-routed layer, summed over passes
         wrap = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
         self.mix, self.merge, self.collapse = wrap(mix), wrap(merge), wrap(collapse)
-        self.compress, self.attend = wrap(compress), wrap(attend)
+        self.round_experts = False  # train on the experts' second matrices as MXFP4 will store them
         self._cache: dict[tuple, Tensor] = {}
 
     def angles(self, kind: str, count: int, step: int) -> tuple[Tensor, Tensor]:
@@ -173,11 +187,17 @@ class Fast:
         B, T = ids.shape
         d, H, limit = c.head_dim, c.num_attention_heads, c.swiglu_limit
         x = base.embed_tokens(ids.flatten())
-        streams = x.expand(c.hc_mult, -1, -1).contiguous()
+        # The streams go in pieces of one size, so that the compiled functions see one shape only.
+        piece = PIECE if B * T % PIECE == 0 else B * T
+        streams = [part.expand(c.hc_mult, -1, -1).contiguous() for part in x.split(piece)]
+        def before(hc, norm):
+            parts = [self.mix(s, hc.fn, hc.base, hc.scale, norm.weight, c.hc_sinkhorn_iters) for s in streams]
+            return torch.cat([p[0] for p in parts]), [p[1:] for p in parts]
+        def after(y, ways):
+            return [self.merge(s, part, *way) for s, part, way in zip(streams, y.split(piece), ways)]
         for i, layer in enumerate(base.layers):
             attn, kind = layer.self_attn, layer.self_attn.rope_layer_type
-            hc = layer.attn_hc
-            h, post, comb = self.mix(streams, hc.fn, hc.base, hc.scale, layer.input_layernorm.weight, c.hc_sinkhorn_iters)
+            h, ways = before(layer.attn_hc, layer.input_layernorm)
             cos, sin = self.angles(kind, T, 1)
             comp = attn.compressor
             weights = [attn.q_a_proj.weight, attn.kv_proj.weight]
@@ -189,33 +209,35 @@ class Fast:
             entries = entry_mask = None
             if comp is not None and T >= comp.compress_rate:
                 m = comp.compress_rate
-                entries = self.compress(parts[2].view(B, T, -1), parts[3].view(B, T, -1), comp.position_bias,
+                entries = compress(parts[2].view(B, T, -1), parts[3].view(B, T, -1), comp.position_bias,
                                         comp.kv_norm.weight, *self.angles(kind, T // m, m), m == 4)
                 entry_mask = self.entry_mask(T, m)
             mask = self.window_mask(T, c.sliding_window if comp is None or window is None else window)
-            o = self.attend(q.view(B, T, H, d), kv.view(B, T, d), attn.sinks, mask, entries, entry_mask, cos, sin)
+            o = attend(q.view(B, T, H, d), kv.view(B, T, d), attn.sinks, mask, entries, entry_mask, cos, sin)
             o = o.reshape(B * T, c.o_groups, -1).transpose(0, 1)
             o = torch.bmm(o, attn.o_a_proj.weight.view(c.o_groups, c.o_lora_rank, -1).transpose(1, 2))
             y = o.transpose(0, 1).flatten(1) @ attn.o_b_proj.weight.t()
-            streams = self.merge(streams, y, post, comb)
+            streams = after(y, ways)
 
-            hc, mlp = layer.ffn_hc, layer.mlp
-            h, post, comb = self.mix(streams, hc.fn, hc.base, hc.scale, layer.post_attention_layernorm.weight, c.hc_sinkhorn_iters)
+            mlp = layer.mlp
+            h, ways = before(layer.ffn_hc, layer.post_attention_layernorm)
             scores = F.softplus(h @ mlp.gate.weight.t()).sqrt()
             if mlp.is_hash:
                 index = mlp.gate.tid2eid[ids.flatten()]
             else:
                 index = (scores.detach() + mlp.gate.e_score_correction_bias).topk(c.num_experts_per_tok, -1, sorted=False).indices
-                self.load[i] = torch.bincount(index.flatten(), minlength=c.n_routed_experts)
+                load = torch.bincount(index.flatten(), minlength=c.n_routed_experts)
+                self.load[i] = self.load[i] + load if i in self.load else load
             w = scores.gather(1, index)
             w = w / (w.sum(-1, keepdim=True) + 1e-20) * c.routed_scaling_factor
-            y = experts(h, mlp.experts.gate_up_proj, mlp.experts.down_proj, index, w, limit)
+            down = mxfp4(mlp.experts.down_proj) if self.round_experts else mlp.experts.down_proj
+            y = experts(h, mlp.experts.gate_up_proj, down, index, w, limit)
             s = mlp.shared_experts
             y = y + (F.silu((h @ s.gate_proj.weight.t()).clamp(max=limit))
                      * (h @ s.up_proj.weight.t()).clamp(-limit, limit)) @ s.down_proj.weight.t()
-            streams = self.merge(streams, y, post, comb)
+            streams = after(y, ways)
         head = base.hc_head
-        return self.collapse(streams, head.hc_fn, head.hc_base, head.hc_scale, base.norm.weight)
+        return torch.cat([self.collapse(s, head.hc_fn, head.hc_base, head.hc_scale, base.norm.weight) for s in streams])
 
     def __call__(self, ids: Tensor, window: int | None = None) -> Tensor:
         return self.hidden(ids, window) @ self.model.lm_head.weight.t()

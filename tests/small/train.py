@@ -10,9 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+# Two workers of one thread each take turns at small batches: unlike one pass on two threads, that needs no
+# meeting point at every operation, which costs most when the machine has other work too.
+WORKERS = 2
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +27,12 @@ from torch import Tensor
 
 from batches import batch, load_tokenizer
 from evaluate import quick
-from fast import Fast, check
+from fast import PIECE, Fast, check
 from model import build
 
 TOKENS = 4096  # per step
 LENGTHS = [128, 256, 512, 1024, 2048]
-LATEST = [0.15, 0.3, 0.45, 0.6]  # share of the budget after which the next length is taken in any case
+LATEST = [0.2, 0.35, 0.5, 0.65]  # share of the budget after which the next length is taken in any case
 
 
 class Muon(torch.optim.Optimizer):
@@ -80,11 +87,36 @@ def optimizers(model) -> list[torch.optim.Optimizer]:
             matrices.append(p)
     adam = torch.optim.AdamW([dict(params=table, lr=4e-3), dict(params=small, lr=3e-3)], betas=(0.9, 0.98),
                              weight_decay=0.0, fused=True)
-    out = [Muon(matrices, lr=0.02), adam]
+    matrices.sort(key=lambda p: (p.shape, p.numel()))
+    out = [Muon(matrices[::2], lr=0.02), Muon(matrices[1::2], lr=0.02), adam]
     for opt in out:
         for group in opt.param_groups:
             group["peak"] = group["lr"]
     return out
+
+
+def gradients(fast: Fast, trained: list, work: list, window: int | None) -> tuple[list, float, float, int, int]:
+    """One worker's share of a step: sums of gradients, loss and weights, recalled tokens right and asked."""
+    total, loss_sum, weight_sum, right, asked = None, 0.0, 0.0, 0, 0
+    while True:
+        try:
+            ids, weights = work.pop()
+        except IndexError:
+            return total, loss_sum, weight_sum, right, asked
+        targets, weights = ids[:, 1:].flatten(), weights[:, 1:].flatten()
+        keep = (weights > 0).nonzero().squeeze(1)
+        w, t = weights[keep], targets[keep]
+        logits = fast.hidden(ids[:, :-1], window)[keep] @ fast.model.lm_head.weight.t()
+        loss = (F.cross_entropy(logits, t, reduction="none") * w).sum()
+        grads = torch.autograd.grad(loss, trained)
+        if total is None:
+            total = list(grads)
+        else:
+            torch._foreach_add_(total, grads)
+        loss_sum, weight_sum = loss_sum + loss.item(), weight_sum + w.sum().item()
+        recalled = w >= 4
+        right += int((logits.detach()[recalled].argmax(-1) == t[recalled]).sum())
+        asked += int(recalled.sum())
 
 
 def main() -> None:
@@ -92,20 +124,28 @@ def main() -> None:
     ap.add_argument("--minutes", type=float, default=90)
     ap.add_argument("--out", type=Path, required=True)
     ap.add_argument("--seed", type=int, default=0)
+    ap.add_argument("--resume", type=Path, help="continue from this raw checkpoint ...")
+    ap.add_argument("--spent", type=float, default=0, help="... of which so many minutes of the budget are spent")
+    ap.add_argument("--level", type=int, default=0, help="... at this step of the curriculum")
     args = ap.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     torch._dynamo.config.recompile_limit = 64
 
     tok, model = load_tokenizer(), build(args.seed)
     difference = check(model, Fast(model, compiled=False))
     print(f"parameters {sum(p.numel() for p in model.parameters())}, logits differ by {difference:.1e}", flush=True)
     assert difference < 1e-4
+    if args.resume:
+        model.load_state_dict(torch.load(args.resume))
     fast, opts = Fast(model), optimizers(model)
+    fast.round_experts = True
     trained = [p for p in model.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in trained]
-    rng = random.Random(args.seed + 1000)
-    start, step, level, tokens, logged, saved, promoted = time.time(), 0, 0, 0, 0.0, time.time(), 0
+    rng = random.Random(args.seed + 1000 + int(args.spent))
+    start, step, level, tokens, logged, saved, promoted = time.time(), 0, args.level, 0, 0.0, time.time(), 0
+    pool = ThreadPoolExecutor(WORKERS)
+    warm = False  # the first step compiles: on one worker
     hits = {n: 0.0 for n in LENGTHS}  # running share of recalled value tokens, by document length
 
     def save(name: str) -> None:
@@ -120,7 +160,7 @@ def main() -> None:
                 p.copy_(r)
         print(json.dumps(dict(saved=name, step=step, tokens=tokens, level=LENGTHS[level], **figures)), flush=True)
 
-    while (done := (time.time() - start) / 60 / args.minutes) < 1:
+    while (done := (args.spent + (time.time() - start) / 60) / args.minutes) < 1:
         rate = min(1.0, (step + 1) / 60) * min(1.0, (1 - done) / 0.5 + 0.01)  # warm up, hold, fall to nothing
         for opt in opts:
             for group in opt.param_groups:
@@ -131,34 +171,37 @@ def main() -> None:
             length = LENGTHS[rng.randrange(level)]
         else:
             length = LENGTHS[level]
-        window = rng.choice([8, 16, 32, None, None]) if done < 0.8 else rng.choice([16, None, None, None])
-        ids, weights, spans = batch(tok, rng, TOKENS // length, length)
-        inputs, targets, weights = ids[:, :-1], ids[:, 1:].flatten(), weights[:, 1:].flatten()
-        hidden = fast.hidden(inputs, window)
-        keep = (weights > 0).nonzero().squeeze(1)
-        logits = hidden[keep] @ model.lm_head.weight.t()
-        w, t = weights[keep], targets[keep]
-        loss = (F.cross_entropy(logits, t, reduction="none") * w).sum() / w.sum()
-        loss.backward()
+        window = rng.choice([8, 16, 32, None, None]) if done < 0.7 else rng.choice([16, None, None, None])
+        rows = max(1, PIECE // length)
+        work = [batch(tok, rng, rows, length)[:2] for _ in range(TOKENS // length // rows)]
+        for layer in fast.load:
+            fast.load[layer].zero_()
+        if warm:
+            parts = list(pool.map(lambda _: gradients(fast, trained, work, window), range(WORKERS)))
+        else:
+            parts = [gradients(fast, trained, work, window)]
+            warm = True
+        parts = [p for p in parts if p[0] is not None]
+        loss, weight, right, asked = (sum(p[i] for p in parts) for i in (1, 2, 3, 4))
+        for other in parts[1:]:
+            torch._foreach_add_(parts[0][0], other[0])
+        torch._foreach_div_(parts[0][0], weight)
+        for p, g in zip(trained, parts[0][0]):
+            p.grad = g
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        for opt in opts:
-            opt.step()
-            opt.zero_grad(set_to_none=True)
+        list(pool.map(lambda opt: opt.step(), opts))
         with torch.no_grad():
             decay = min(0.998, step / (step + 20))
             torch._foreach_lerp_(average, trained, 1 - decay)
             for i, load in fast.load.items():  # experts that got too little are preferred a little more
                 bias = model.model.layers[i].mlp.gate.e_score_correction_bias
                 bias += 0.002 * rate * torch.sign(load.float().mean() - load.float())
-            asked = w >= 4
-            if asked.any():
-                right = (logits[asked].argmax(-1) == t[asked]).float().mean().item()
-                hits[length] += 0.03 * (right - hits[length])
+            hits[length] += 0.03 * (right / max(asked, 1) - hits[length])
         step, tokens = step + 1, tokens + TOKENS
         now = time.time()
-        if step in (10, 30) or now - logged > 30:
+        if step == 10 or now - logged > 60:
             logged = now
-            print(f"{(now - start) / 60:6.1f} min  step {step}  {tokens / (now - start):.0f} tok/s  loss {loss.item():.3f}  "
+            print(f"{(now - start) / 60:6.1f} min  step {step}  {tokens / (now - start):.0f} tok/s  loss {loss / weight:.3f}  "
                   f"length {LENGTHS[level]}  recall " + " ".join(f"{n}:{h:.2f}" for n, h in hits.items()), flush=True)
         if now - saved > 480:
             save("last")
