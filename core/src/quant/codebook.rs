@@ -1,0 +1,34 @@
+//! What the IQ types' codebooks have in common: entries of a few small values each, chosen by number, then given signs.
+
+/// Unpacks a codebook at compile time: element `i` of an entry is `values[number]`, the number in bits
+/// `i * 16/SIZE ..` of its word.
+pub(super) const fn expand<const ENTRIES: usize, const SIZE: usize>(
+    packed: &[u16; ENTRIES],
+    values: &[i8],
+) -> [[i8; SIZE]; ENTRIES] {
+    let bits = 16 / SIZE;
+    let mut entries = [[0; SIZE]; ENTRIES];
+    let mut e = 0;
+    while e < ENTRIES {
+        let mut i = 0;
+        while i < SIZE {
+            entries[e][i] = values[(packed[e] >> (i * bits)) as usize & ((1 << bits) - 1)];
+            i += 1;
+        }
+        e += 1;
+    }
+    entries
+}
+
+/// `values`, negated where bit i of `signs` is set.
+#[inline(always)]
+pub(super) fn signed<const SIZE: usize>(values: &[i8; SIZE], signs: u8) -> [i8; SIZE] {
+    core::array::from_fn(|i| if signs & (1 << i) != 0 { -values[i] } else { values[i] })
+}
+
+/// Eight signs from the first seven (the bits above do not count): the eighth makes the number of negative ones even.
+#[inline(always)]
+pub(super) const fn even_signs(seven: u32) -> u8 {
+    let seven = (seven & 0x7F) as u8;
+    seven | ((seven.count_ones() as u8 & 1) << 7)
+}

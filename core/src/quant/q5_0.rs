@@ -1,0 +1,29 @@
+//! Q5_0: 32 weights of 5 bits around 16 and a scale. `weight = d * (q - 16)`.
+
+use super::{add_bits, f16, nibbles};
+use bytemuck::{Pod, Zeroable};
+
+/// Bytes of a block.
+pub const BYTES: usize = size_of::<Block>();
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Block {
+    /// f16.
+    d: [u8; 2],
+    /// The weights' fifth bits, weight i's in bit i.
+    qh: [u8; 4],
+    /// Weights i and i + 16 in byte i.
+    qs: [u8; 16],
+}
+
+/// Writes the codes of one block; gives its scale and its offset (0).
+pub fn unpack(block: &[u8; BYTES], codes: &mut [i8; 32]) -> (f32, f32) {
+    let Block { d, qh, qs } = bytemuck::from_bytes(block);
+    nibbles(qs, codes);
+    add_bits(*qh, 16, codes);
+    for code in codes {
+        *code -= 16;
+    }
+    (f16(*d), 0.0)
+}
