@@ -76,7 +76,8 @@ impl Sizes {
         w
     }
 
-    fn keys(&self, w: &mut GgufWriter) {
+    /// Writes every key.
+    pub fn keys(&self, w: &mut GgufWriter) {
         w.key("general.architecture", "deepseek4");
         w.key("general.name", "a model of random numbers");
         let clamps = vec![10.0_f32; self.ratios.len()];
