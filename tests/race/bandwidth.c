@@ -1,0 +1,119 @@
+// How fast this machine reads memory: the limit of anything that must read all its weights for every token.
+//
+//     cc -O3 -march=native -pthread bandwidth.c -o bandwidth
+//     bandwidth THREADS SECONDS [FILE]
+//
+// Every thread sums its own part of the buffer, one sequential pass after the other; a pass ends when the last thread
+// has ended. The buffer is MEGABYTES of anonymous memory, much more than any cache, or, given FILE, the file's mapping,
+// whose pages are small and come from the page cache. Prints one JSON object: passes, and the median and best pass in
+// bytes a second.
+
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MEGABYTES = 1024, MAX_PASSES = 100000, LANES = 32 };
+
+static const uint64_t *buffer;
+static size_t words;
+static int threads, passes, running = 1;
+static double seconds, elapsed[MAX_PASSES];
+static pthread_barrier_t barrier;
+static uint64_t sums[1024];
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// Independent sums, so that no addition waits for another one: loads alone set the pace.
+static uint64_t sum(const uint64_t *p, size_t n) {
+    uint64_t lane[LANES] = {0}, total = 0;
+    for (size_t i = 0; i + LANES <= n; i += LANES) {
+        for (int j = 0; j < LANES; j++) lane[j] += p[i + (size_t)j];
+    }
+    for (int j = 0; j < LANES; j++) total += lane[j];
+    return total;
+}
+
+static void *work(void *argument) {
+    size_t self = (size_t)argument, part = words / (size_t)threads;
+    const uint64_t *mine = buffer + self * part;
+    sums[self] += sum(mine, part);  // the first pass brings the pages in
+    double start = 0, first = 0;
+    while (1) {
+        pthread_barrier_wait(&barrier);
+        if (self == 0) {
+            double t = now();
+            if (start > 0 && passes < MAX_PASSES) elapsed[passes++] = t - start;
+            if (first == 0) first = t;
+            if (t - first >= seconds) running = 0;
+            start = now();
+        }
+        pthread_barrier_wait(&barrier);
+        if (!running) return NULL;
+        sums[self] += sum(mine, part);
+    }
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int fail(const char *what) {
+    perror(what);
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    threads = argc > 2 ? atoi(argv[1]) : 0;
+    seconds = argc > 2 ? atof(argv[2]) : 0;
+    if (threads < 1 || threads > 1024 || seconds <= 0) {
+        fprintf(stderr, "usage: bandwidth THREADS SECONDS [FILE]\n");
+        return 2;
+    }
+    size_t bytes = (size_t)MEGABYTES << 20;
+    if (argc > 3) {
+        int file = open(argv[3], O_RDONLY);
+        struct stat about;
+        if (file < 0 || fstat(file, &about) != 0) return fail(argv[3]);
+        bytes = (size_t)about.st_size;
+        void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, file, 0);
+        if (map == MAP_FAILED) return fail(argv[3]);
+        buffer = map;
+    } else {
+        void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (map == MAP_FAILED) return fail("mmap");
+#ifdef MADV_HUGEPAGE
+        madvise(map, bytes, MADV_HUGEPAGE);
+#endif
+        memset(map, 1, bytes);
+        buffer = map;
+    }
+    words = bytes / sizeof(uint64_t) / (size_t)threads * (size_t)threads;
+
+    pthread_barrier_init(&barrier, NULL, (unsigned)threads);
+    pthread_t handles[1024];
+    for (int i = 0; i < threads; i++) {
+        if (pthread_create(&handles[i], NULL, work, (void *)(size_t)i) != 0) return fail("pthread_create");
+    }
+    for (int i = 0; i < threads; i++) pthread_join(handles[i], NULL);
+
+    uint64_t total = 0;
+    for (int i = 0; i < threads; i++) total += sums[i];
+    qsort(elapsed, (size_t)passes, sizeof(double), ascending);
+    double size = (double)words * sizeof(uint64_t);
+    printf("{\"bytes\": %.0f, \"threads\": %d, \"passes\": %d, \"median\": %.0f, \"best\": %.0f, \"sum\": %llu}\n",
+           size, threads, passes, size / elapsed[passes / 2], size / elapsed[0], (unsigned long long)total);
+    return 0;
+}
