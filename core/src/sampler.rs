@@ -232,7 +232,7 @@ impl Sampler {
 /// The highest logit's id, the lowest of equals; NaN is never chosen. 0 where there is none.
 pub fn argmax(logits: &[f32]) -> u32 {
     let mut best = (0, f32::NEG_INFINITY);
-    for (id, &logit) in (0..).zip(logits) {
+    for (id, &logit) in (0..=u32::MAX).zip(logits) {
         if logit > best.1 {
             best = (id, logit);
         }
@@ -305,7 +305,7 @@ fn clean(logit: f32) -> f32 {
 /// The ids of the logits above minus infinity, upwards, in the first places of `ids` [V].
 fn possible<'s>(logits: &[f32], ids: &'s mut [u32]) -> &'s mut [u32] {
     let mut count = 0;
-    for (id, &logit) in (0..).zip(logits) {
+    for (id, &logit) in (0..=u32::MAX).zip(logits) {
         if logit > f32::NEG_INFINITY {
             ids[count] = id;
             count += 1;

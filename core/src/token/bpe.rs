@@ -45,12 +45,19 @@ struct Symbol {
     next: u32,
 }
 
-/// A pair that may merge: the symbol at `at` with its next. The order is that of merging.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+/// A pair that may merge: the symbol at `at` with its next.
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Candidate {
     rank: u32,
     at: u32,
+}
+
+impl Candidate {
+    /// The order of merging: by rank, the leftmost of equals.
+    fn order(self) -> u64 {
+        u64::from(self.rank) << 32 | u64::from(self.at)
+    }
 }
 
 /// Words of scratch for a piece of `len` bytes: 3 a symbol; 2 a candidate, of which there are never more than two a symbol,
@@ -87,17 +94,20 @@ pub(super) fn merge(
             continue;
         }
         let right = symbols[left.next as usize];
-        // Stale unless the pair still makes the same token.
-        let joined = merges.by_rank[rank as usize].joined;
-        if merges.rank(left.id, right.id).is_none_or(|r| merges.by_rank[r as usize].joined != joined) {
+        // Stale unless the pair is still the same, or another that makes the same token.
+        let Merge { joined, .. } = merges.by_rank[rank as usize];
+        let still = |merge: Merge| (merge.left, merge.right) == (left.id, right.id);
+        let makes = |rank| merges.by_rank[rank as usize].joined;
+        if !still(merges.by_rank[rank as usize]) && merges.rank(left.id, right.id).map(makes) != Some(joined) {
             continue;
         }
         symbols[left.next as usize].id = NONE;
         symbols[at as usize] = Symbol { id: joined, next: right.next, ..left };
         if left.previous != NONE
-            && let Some(rank) = merges.rank(symbols[left.previous as usize].id, joined) {
-                heap.push(Candidate { rank, at: left.previous });
-            }
+            && let Some(rank) = merges.rank(symbols[left.previous as usize].id, joined)
+        {
+            heap.push(Candidate { rank, at: left.previous });
+        }
         if right.next != NONE {
             symbols[right.next as usize].previous = at;
             if let Some(rank) = merges.rank(joined, symbols[right.next as usize].id) {
@@ -119,7 +129,7 @@ impl Heap<'_> {
     fn push(&mut self, entry: Candidate) {
         let mut i = self.len;
         self.len += 1;
-        while i > 0 && entry < self.entries[(i - 1) / 2] {
+        while i > 0 && entry.order() < self.entries[(i - 1) / 2].order() {
             self.entries[i] = self.entries[(i - 1) / 2];
             i = (i - 1) / 2;
         }
@@ -136,8 +146,8 @@ impl Heap<'_> {
             if child >= self.len {
                 break;
             }
-            child += usize::from(child + 1 < self.len && entries[child + 1] < entries[child]);
-            if last <= entries[child] {
+            child += usize::from(child + 1 < self.len && entries[child + 1].order() < entries[child].order());
+            if last.order() <= entries[child].order() {
                 break;
             }
             entries[i] = entries[child];

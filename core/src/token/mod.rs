@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The vocabulary comes from GGUF metadata or from a `tokenizer.json` ([`Source`]); [`Tokenizer::plan`] says how much memory
-//! its index takes (about 7 MB for V4's 129,280 tokens and 127,741 merges), [`Tokenizer::new`] builds it there. The
+//! its index takes (5.5 MB for V4's 129,280 tokens and 127,741 merges), [`Tokenizer::new`] builds it there. The
 //! tokenizer then holds the tokens' bytes itself and needs the source no more. Ids are those of the `tokenizers` crate.
 //!
 //! What a vocabulary may not do: a token longer than [`MAX_TOKEN`] bytes, an id given twice, a merge of or into what is no
@@ -183,7 +183,7 @@ impl<'m> Tokenizer<'m> {
         let words = Words::build(region.tokens, region.pool, region.token_slots)?;
         let merges = build_merges(&opened, &words, region.merges, region.merge_slots)?;
         let added = Added::sort(&mut region.added[..added_count], words.tokens, words.pool);
-        for (byte, id) in (0..).zip(region.of_byte.iter_mut()) {
+        for (byte, id) in (0..=u8::MAX).zip(region.of_byte.iter_mut()) {
             *id = words.find(&[byte], Kind::BYTES).or_else(|| words.spelled(&[byte])).unwrap_or(NONE);
         }
         let (bos, eos) = match *source {

@@ -179,9 +179,10 @@ fn halves(merge: &[u8]) -> Option<(&[u8], &[u8])> {
 fn spelled(id: u32, text: &[u8], kind: Kind, f: &mut impl FnMut(u32, &[u8], Kind) -> Result<()>) -> Result<()> {
     let mut buffer = [0; MAX_TOKEN];
     if !kind.has(Kind::ADDED)
-        && let Some(bytes) = alphabet::decode(text, &mut buffer) {
-            return f(id, bytes, kind.and(Kind::BYTES));
-        }
+        && let Some(bytes) = alphabet::decode(text, &mut buffer)
+    {
+        return f(id, bytes, kind.and(Kind::BYTES));
+    }
     if text.len() > MAX_TOKEN {
         return Err(Error::BadVocabulary { index: id });
     }

@@ -90,3 +90,23 @@ pub(super) fn hash_bytes(seed: u64, bytes: &[u8]) -> u64 {
 pub(super) const fn hash_pair(seed: u64, left: u32, right: u32) -> u64 {
     mix(((left as u64) << 32 | right as u64) ^ mix(seed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys that all hash alike, under every seed, are refused after a bounded number of steps; as many as fit are found.
+    #[test]
+    fn colliding_keys() {
+        let mut memory = [0; 2048];
+        let alike = |_, _| Some(7);
+        let error = Table::build(&mut memory, 1000, false, alike, |i, j| i == j).err();
+        assert_eq!(error, Some(PROBES as u32));
+        let table = Table::build(&mut memory, PROBES, false, alike, |i, j| i == j).ok();
+        assert!(table.is_some_and(|t| (0..PROBES as u32).all(|i| t.find(|_| 7, |j| i == j) == Some(i))));
+        // Colliding under the first seed only: another serves.
+        let table =
+            Table::build(&mut memory, 1000, false, |seed, i| Some(seed * hash_pair(seed, i as u32, 0)), |i, j| i == j);
+        assert!(table.is_ok_and(|t| t.seed == 1));
+    }
+}
