@@ -47,8 +47,9 @@ impl<'a> Job<'a> {
     pub fn new(cx: &Context<'_>, weights: Matrix<'a>, x: &'a Acts<'a>, rows: Rows<'a>, out: &'a mut [f32]) -> Self {
         let width = weights.rows();
         let count = out.len().checked_div(width).unwrap_or(0);
-        // Enough blocks that threads which run unevenly still finish together; the size changes no result.
-        let block = width.div_ceil(cx.parallel.threads() * 4).next_multiple_of(integer::ROWS).min(256);
+        // Enough blocks that threads which run unevenly still finish together; the size changes no result. A caller's
+        // implementation may claim any number of threads, 0 too.
+        let block = width.div_ceil(cx.parallel.threads().clamp(1, 1024) * 4).next_multiple_of(integer::ROWS).min(256);
         let group = match rows {
             Rows::Groups(groups) => width / groups.max(1),
             _ => width,
