@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DeepseekV4Config, DeepseekV4ForCausalLM
 
 EPS = 1e-6
-PIECE = 512  # tokens
+PIECE = 1024  # tokens
 
 
 def rms(x: Tensor) -> Tensor:
@@ -130,17 +130,16 @@ def experts(x: Tensor, gate_up: Tensor, down: Tensor, index: Tensor, weight: Ten
     return torch.zeros_like(x).index_add(0, token, y)
 
 
+@torch.no_grad()
 def mxfp4(w: Tensor) -> Tensor:
-    """w rounded as GGML's MXFP4 stores it (blocks of 32, power-of-two scale); the gradient passes unchanged."""
-    with torch.no_grad():
-        blocks = w.unflatten(-1, (-1, 32))
-        top = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-20)
-        scale = torch.exp2(top.log2().floor() - 2)
-        x = (blocks / scale).abs()
-        # E2M1 steps by 1/2 below 2, by 1 below 4, by 2 up to 6.
-        size = torch.where(x < 2, (x * 2).round() / 2, torch.where(x < 4, x.round(), ((x / 2).round() * 2).clamp(max=6)))
-        rounding = (size * blocks.sign() * scale).flatten(-2) - w
-    return w + rounding
+    """w rounded as GGML's MXFP4 stores it (blocks of 32, power-of-two scale)."""
+    blocks = w.unflatten(-1, (-1, 32))
+    top = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-20)
+    scale = torch.exp2(top.log2().floor() - 2)
+    x = (blocks / scale).abs()
+    # E2M1 steps by 1/2 below 2, by 1 below 4, by 2 up to 6.
+    size = torch.where(x < 2, (x * 2).round() / 2, torch.where(x < 4, x.round(), ((x / 2).round() * 2).clamp(max=6)))
+    return (size * blocks.sign() * scale).flatten(-2)
 
 
 class Fast:
@@ -151,8 +150,16 @@ class Fast:
         self.load: dict[int, Tensor] = {}  # tokens per expert of each score-routed layer, summed over passes
         wrap = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
         self.mix, self.merge, self.collapse = wrap(mix), wrap(merge), wrap(collapse)
-        self.round_experts = False  # train on the experts' second matrices as MXFP4 will store them
+        self.rounding: list[Tensor] = []  # see round_experts
         self._cache: dict[tuple, Tensor] = {}
+
+    def round_experts(self) -> None:
+        """Compute with the experts' second matrices as MXFP4 will store them; gradients pass unchanged.
+
+        To be called after every change of the weights.
+        """
+        downs = [layer.mlp.experts.down_proj for layer in self.model.model.layers]
+        self.rounding = [mxfp4(w) - w.detach() for w in downs]
 
     def angles(self, kind: str, count: int, step: int) -> tuple[Tensor, Tensor]:
         key = (kind, count, step)
@@ -230,7 +237,9 @@ class Fast:
                 self.load[i] = self.load[i] + load if i in self.load else load
             w = scores.gather(1, index)
             w = w / (w.sum(-1, keepdim=True) + 1e-20) * c.routed_scaling_factor
-            down = mxfp4(mlp.experts.down_proj) if self.round_experts else mlp.experts.down_proj
+            down = mlp.experts.down_proj
+            if self.rounding:
+                down = down + self.rounding[i]
             y = experts(h, mlp.experts.gate_up_proj, down, index, w, limit)
             s = mlp.shared_experts
             y = y + (F.silu((h @ s.gate_proj.weight.t()).clamp(max=limit))

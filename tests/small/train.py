@@ -139,7 +139,6 @@ def main() -> None:
     if args.resume:
         model.load_state_dict(torch.load(args.resume))
     fast, opts = Fast(model), optimizers(model)
-    fast.round_experts = True
     trained = [p for p in model.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in trained]
     rng = random.Random(args.seed + 1000 + int(args.spent))
@@ -174,8 +173,9 @@ def main() -> None:
         window = rng.choice([8, 16, 32, None, None]) if done < 0.7 else rng.choice([16, None, None, None])
         rows = max(1, PIECE // length)
         work = [batch(tok, rng, rows, length)[:2] for _ in range(TOKENS // length // rows)]
-        for layer in fast.load:
-            fast.load[layer].zero_()
+        fast.round_experts()
+        for load in fast.load.values():
+            load.zero_()
         if warm:
             parts = list(pool.map(lambda _: gradients(fast, trained, work, window), range(WORKERS)))
         else:
