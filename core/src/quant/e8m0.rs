@@ -2,6 +2,7 @@
 //! own, one for a run of columns.
 
 /// `2^(byte - 127)`; 0 is 2^-127, which is subnormal in f32 but exact; 255 is NaN.
+#[inline(always)]
 pub const fn e8m0(byte: u8) -> f32 {
     match byte {
         0 => f32::from_bits(1 << 22),

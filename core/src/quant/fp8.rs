@@ -21,6 +21,7 @@ pub const fn e4m3(code: u8) -> f32 {
 }
 
 /// Columns `start..start + out.len()` of a row: `value * scale`, scales one for every 128 columns.
+#[inline(always)]
 pub fn decode(row: &[u8], scales: &[u8], start: usize, out: &mut [f32]) {
     for_each_run(TILE, scales, start, out, |column, scale, out| {
         for (out, code) in out.iter_mut().zip(&row[column..]) {

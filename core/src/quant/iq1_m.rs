@@ -20,6 +20,7 @@ struct Block {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { qs, qh, scales } = bytemuck::from_bytes(block);
     let scales = scales.map(u16::from_le_bytes);

@@ -23,6 +23,7 @@ struct Block {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, qs, qh } = bytemuck::from_bytes(block);
     let d = f16(*d);

@@ -23,6 +23,7 @@ struct Block {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, qs, scales } = bytemuck::from_bytes(block);
     scales_of_16(f16(*d), scales, &mut out.scales);

@@ -1,5 +1,5 @@
-//! IQ2_XXS: 256 weights, eight to an entry of a codebook of 256, seven signs for eight; every 32 have a scale of 4 bits.
-//! `weight = d * (sc + 1/2) / 4 * ±value`.
+//! IQ2_XXS: 256 weights, eight to an entry of a codebook of 256, seven signs for eight; every 32 have a scale of 4
+//! bits. `weight = d * (sc + 1/2) / 4 * ±value`.
 
 use super::codebook::{even_signs, expand, signed};
 use super::{Unpacked, f16, grids};
@@ -31,6 +31,7 @@ struct Group {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, groups } = bytemuck::from_bytes(block);
     let d = f16(*d);

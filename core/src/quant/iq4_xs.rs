@@ -22,6 +22,7 @@ struct Block {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, scales_h, scales_l, qs } = bytemuck::from_bytes(block);
     let (d, scales_h) = (f16(*d), u16::from_le_bytes(*scales_h));

@@ -72,7 +72,7 @@ pub const fn sub_block(dtype: DType) -> usize {
 ///
 /// `row` and `scales` are the whole row's bytes, as [`Matrix`](crate::tensor::Matrix) gives them; `start` and `len`, at
 /// most 256, are whole blocks (FP4: multiples of 32).
-#[inline]
+#[inline(always)]
 pub fn unpack(dtype: DType, row: &[u8], scales: &[u8], start: usize, len: usize, out: &mut Unpacked) -> bool {
     if !is_integer(dtype) {
         return false;
@@ -107,7 +107,7 @@ pub fn unpack(dtype: DType, row: &[u8], scales: &[u8], start: usize, len: usize,
 
 /// Columns `start..start + out.len()` of a row in f32. `row` and `scales` are the whole row's bytes, as
 /// [`Matrix`](crate::tensor::Matrix) gives them; `start` and `out` are whole blocks of the type.
-#[inline]
+#[inline(always)]
 pub fn decode(dtype: DType, row: &[u8], scales: &[u8], start: usize, out: &mut [f32]) {
     match dtype {
         DType::F32 => elements(f32::from_le_bytes, row, start, out),
@@ -127,6 +127,7 @@ pub fn decode(dtype: DType, row: &[u8], scales: &[u8], start: usize, out: &mut [
 }
 
 /// `out[i] = scale * code[i] + offset`, in two roundings.
+#[inline(always)]
 fn expand(block: &Unpacked, has_offset: bool, out: &mut [f32]) {
     let codes = block.codes.as_chunks::<16>().0;
     for (s, (out, codes)) in out.as_chunks_mut::<16>().0.iter_mut().zip(codes).enumerate() {
@@ -139,7 +140,7 @@ fn expand(block: &Unpacked, has_offset: bool, out: &mut [f32]) {
 }
 
 /// Elements that stand for themselves.
-#[inline]
+#[inline(always)]
 fn elements<const N: usize>(value: impl Fn([u8; N]) -> f32, row: &[u8], start: usize, out: &mut [f32]) {
     for (out, bytes) in out.iter_mut().zip(&row.as_chunks::<N>().0[start..]) {
         *out = value(*bytes);
@@ -147,7 +148,7 @@ fn elements<const N: usize>(value: impl Fn([u8; N]) -> f32, row: &[u8], start: u
 }
 
 /// Runs a format whose block of 32 gives codes, one scale and one offset.
-#[inline]
+#[inline(always)]
 fn blocks_of_32<const N: usize>(
     unpack: impl Fn(&[u8; N], &mut [i8; 32]) -> (f32, f32),
     row: &[u8],
@@ -167,7 +168,7 @@ fn blocks_of_32<const N: usize>(
 }
 
 /// Runs a format whose block is 256.
-#[inline]
+#[inline(always)]
 fn block_of_256<const N: usize>(
     unpack: impl Fn(&[u8; N], &mut Unpacked),
     row: &[u8],
@@ -177,10 +178,19 @@ fn block_of_256<const N: usize>(
     unpack(&row.as_chunks::<N>().0[start / 256], out);
 }
 
-/// A stored f16 in f32 (exact).
-#[inline]
+/// A stored f16 in f32 (exact): 1 sign bit, 5 of exponent (bias 15), 10 of mantissa. All cases are computed and one is
+/// chosen, so that loops vectorize.
+#[inline(always)]
 fn f16(bytes: [u8; 2]) -> f32 {
-    half::f16::from_le_bytes(bytes).to_f32()
+    let bits = u32::from(u16::from_le_bytes(bytes));
+    let magnitude = bits & 0x7FFF;
+    // The same fields in f32: the mantissa moves up by 23 - 10 bits, the exponent's bias grows by 127 - 15.
+    let normal = (magnitude << 13) + (112 << 23);
+    let subnormal = (magnitude as f32 / 16_777_216.0).to_bits();
+    let infinite_or_nan = magnitude << 13 | 0xFF << 23;
+    let value = if magnitude < 0x0400 { subnormal } else { normal };
+    let value = if magnitude >= 0x7C00 { infinite_or_nan } else { value };
+    f32::from_bits(value | (bits & 0x8000) << 16)
 }
 
 /// `codes[i] = low nibble of packed[i]`, then `codes[n + i] = high nibble of packed[i]`: GGML's order.

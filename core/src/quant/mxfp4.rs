@@ -1,4 +1,5 @@
-//! MXFP4: 32 E2M1 codes and an E8M0 scale. `weight = 2^(e - 127) * value[q]`, here with doubled values and half the scale.
+//! MXFP4: 32 E2M1 codes and an E8M0 scale. `weight = 2^(e - 127) * value[q]`, here with doubled values and half the
+//! scale.
 
 use super::{e8m0, fp4, nibbles_of};
 use bytemuck::{Pod, Zeroable};
@@ -16,6 +17,7 @@ struct Block {
 }
 
 /// Writes the codes of one block; gives its scale and its offset (0).
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], codes: &mut [i8; 32]) -> (f32, f32) {
     let Block { e, qs } = bytemuck::from_bytes(block);
     nibbles_of(&fp4::DOUBLED, qs, codes);

@@ -20,6 +20,7 @@ struct Block {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { scales, qs, d, dmin } = bytemuck::from_bytes(block);
     let (d, dmin) = (f16(*d), f16(*dmin));

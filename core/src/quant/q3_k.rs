@@ -21,6 +21,7 @@ struct Block {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { hmask, qs, scales, d } = bytemuck::from_bytes(block);
     let d = f16(*d);

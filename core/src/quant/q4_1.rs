@@ -18,6 +18,7 @@ struct Block {
 }
 
 /// Writes the codes of one block; gives its scale and its offset.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], codes: &mut [i8; 32]) -> (f32, f32) {
     let Block { d, m, qs } = bytemuck::from_bytes(block);
     nibbles(qs, codes);

@@ -15,6 +15,7 @@ struct Block {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { scales, qs } = bytemuck::from_bytes(block);
     scales.unpack(out);
@@ -38,6 +39,7 @@ pub(super) struct Scales {
 
 impl Scales {
     /// Scale and offset of every 32 weights.
+    #[inline(always)]
     #[inline(always)]
     pub(super) fn unpack(&self, out: &mut Unpacked) {
         let (d, dmin) = (f16(self.d), f16(self.dmin));

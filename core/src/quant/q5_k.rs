@@ -18,6 +18,7 @@ struct Block {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { scales, qh, qs } = bytemuck::from_bytes(block);
     scales.unpack(out);

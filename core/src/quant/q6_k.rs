@@ -19,6 +19,7 @@ struct Block {
 }
 
 /// Writes one block.
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { ql, qh, scales, d } = bytemuck::from_bytes(block);
     let d = f16(*d);

@@ -15,6 +15,7 @@ struct Block {
 }
 
 /// Writes the codes of one block; gives its scale and its offset (0).
+#[inline(always)]
 pub fn unpack(block: &[u8; BYTES], codes: &mut [i8; 32]) -> (f32, f32) {
     let Block { d, qs } = bytemuck::from_bytes(block);
     *codes = *qs;
