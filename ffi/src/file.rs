@@ -42,10 +42,7 @@ impl fmt::Display for FileError {
 impl std::error::Error for FileError {}
 
 /// The model that is part of this library.
-#[cfg(builtin_model)]
 const BUILT_IN: &[u8] = include_bytes!("../model/small.gguf");
-#[cfg(not(builtin_model))]
-const BUILT_IN: &[u8] = &[];
 
 /// The bytes of one file.
 enum Part {

@@ -140,14 +140,20 @@ fn sizes(config: &Config) -> Json {
     })
 }
 
-/// `key  value` lines, nested objects indented.
+/// `key  value` lines, those of nested objects indented, and the objects in those (counts and bytes) on one line.
 pub(super) fn print(out: &mut dyn Write, indent: &str, object: &Map<String, Json>) -> io::Result<()> {
     for (key, value) in object {
-        let label = format!("{indent}{}", key.replace('_', " "));
+        // The sizes' names, not the tensor types'.
+        let words = if key.starts_with(char::is_lowercase) { key.replace('_', " ") } else { key.clone() };
+        let label = format!("{indent}{words}");
         match value {
-            Json::Object(inner) => {
+            Json::Object(inner) if indent.is_empty() => {
                 writeln!(out, "{label}")?;
                 print(out, &format!("{indent}  "), inner)?;
+            }
+            Json::Object(inner) => {
+                let number = |key| inner.get(key).and_then(Json::as_u64).unwrap_or(0);
+                writeln!(out, "{label:<26} {} tensors, {} bytes", number("count"), bytes(number("bytes")))?;
             }
             Json::Null => writeln!(out, "{label:<26} -")?,
             // Whatever a file says stays on its line.

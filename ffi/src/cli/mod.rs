@@ -11,6 +11,7 @@ mod terminal;
 mod tokenize;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dsv4::core::arch::level::{Kind, Level};
 use dsv4::file::{FileError, Files};
 use dsv4::host::{Generate, Model, Tokenizer};
 use dsv4::pool::Pool;
@@ -164,8 +165,8 @@ struct ComputeArgs {
     /// How the cache is stored: as computed, or as the model was trained
     #[arg(long, value_enum, default_value_t = Cache::F32)]
     cache: Cache,
-    /// The instructions used
-    #[arg(long, value_enum, default_value_t = Level::Auto)]
+    /// The instructions used: auto, scalar, avx2 or avx512; changes no result
+    #[arg(long, value_name = "LEVEL", default_value = "auto", value_parser = level)]
     numerics_level: Level,
 }
 
@@ -181,18 +182,17 @@ enum Cache {
     Official,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Level {
-    /// The best that this machine has
-    Auto,
-    /// None in particular: the specification of all others
-    Scalar,
+/// The instructions of this name, or the best that this machine has for `auto`.
+fn level(name: &str) -> std::result::Result<Level, String> {
+    if name == "auto" {
+        return Ok(Level::detect());
+    }
+    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    Level::new(kind.ok_or("no such level")?).ok_or("this machine has not got them".into())
 }
 
 impl ComputeArgs {
     fn pool(&self) -> Arc<Pool> {
-        // There is one level yet, and every machine has it.
-        let (Level::Auto | Level::Scalar) = self.numerics_level;
         self.threads.map_or_else(Pool::physical, |threads| Pool::new(threads.into()))
     }
 
@@ -202,7 +202,8 @@ impl ComputeArgs {
             Matmul::Exact => MatmulMode::Exact,
             Matmul::Fast => MatmulMode::Fast,
         };
-        Ok(SessionParams { rewind: 0, matmul, cache: self.cache.format()?, ..SessionParams::new(context) })
+        let (cache, level) = (self.cache.format()?, self.numerics_level);
+        Ok(SessionParams { rewind: 0, matmul, cache, level, ..SessionParams::new(context) })
     }
 }
 
