@@ -81,11 +81,12 @@ fn bad_value(key: &str) -> Error {
     Error::BadValue { key: key.into() }
 }
 
-/// What `body` takes must not grow faster than the input: all inputs here are a few megabytes.
+/// What `body` takes must not grow faster than the input. All inputs here are a few megabytes and take some ten
+/// milliseconds; a quadratic walk would take minutes. The limit leaves room for a machine that is busy otherwise.
 fn quickly<T>(body: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = body();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     result
 }
 
@@ -580,7 +581,7 @@ fn opening_a_long_header_is_quick() {
     let start = Instant::now();
     open(&[&bytes]).unwrap();
     println!("{:?} for {} bytes", start.elapsed(), bytes.len());
-    assert!(start.elapsed() < Duration::from_millis(500));
+    assert!(start.elapsed() < Duration::from_secs(2));
 }
 
 proptest! {
