@@ -40,7 +40,6 @@ pub(super) struct Scales {
 impl Scales {
     /// Scale and offset of every 32 weights.
     #[inline(always)]
-    #[inline(always)]
     pub(super) fn unpack(&self, out: &mut Unpacked) {
         let (d, dmin) = (f16(self.d), f16(self.dmin));
         let p = &self.packed;
