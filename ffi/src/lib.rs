@@ -1,7 +1,7 @@
 //! # dsv4: the std host of `dsv4-core`
 //!
 //! The core computes over memory, bytes and threads that its caller brings; this crate brings them on an operating
-//! system: **files** ([`file`], mapped), **memory** ([`memory`]), **threads** ([`pool`]), and ties them to the core's
+//! system: **files** ([`mod@file`], mapped), **memory** ([`memory`]), **threads** ([`pool`]), and ties them to the core's
 //! model, session and tokenizer as values that own what they borrow ([`host`]). The C ABI and the `dsv4` command are
 //! thin over the same layer.
 //!
