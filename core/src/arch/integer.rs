@@ -169,11 +169,15 @@ pub fn matmul<'x>(
         let columns = &mut *columns;
         match level.kind() {
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => {
-                level.vectorize(|| block(super::x86_64::avx512::Avx512, &weights, first, rows, start, columns))
-            }
+            Kind::Avx512 => level.vectorize(
+                #[inline(always)]
+                || block(super::x86_64::avx512::Avx512, &weights, first, rows, start, columns),
+            ),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => level.vectorize(|| block(super::x86_64::avx2::Avx2, &weights, first, rows, start, columns)),
+            Kind::Avx2 => level.vectorize(
+                #[inline(always)]
+                || block(super::x86_64::avx2::Avx2, &weights, first, rows, start, columns),
+            ),
             _ => block(Scalar, &weights, first, rows, start, columns),
         }
     }

@@ -29,7 +29,10 @@ pub fn prepare_queries(batch: &Batch<'_>, config: &Config, rope: &[f64], queries
     for_each_chunk(batch.cx.parallel, queries, config.heads * size, |t, query| {
         let rotation = Rotation::new(batch.start + t, rope);
         for head in query.chunks_mut(size) {
-            batch.cx.level.vectorize(|| rms_norm_plain(head, config.rms_eps));
+            batch.cx.level.vectorize(
+                #[inline(always)]
+                || rms_norm_plain(head, config.rms_eps),
+            );
             rotation.apply(head);
         }
     });
@@ -129,7 +132,10 @@ pub fn attend(
             state.0 = sinks.value(0, first_head + h);
         }
         let keys = Keys { seen, t, position, counts: seen.counts(config, position) };
-        batch.cx.level.vectorize(|| attend_heads(&keys, queries, size, &mut state, out));
+        batch.cx.level.vectorize(
+            #[inline(always)]
+            || attend_heads(&keys, queries, size, &mut state, out),
+        );
         let back = Rotation::new(position, rope).inverse();
         for (out, (_, sum)) in out.chunks_mut(size).zip(state) {
             let inverse = 1.0 / sum;

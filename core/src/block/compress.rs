@@ -79,10 +79,13 @@ pub fn compress(
                 t % ring * width + half
             })
         };
-        batch.cx.level.vectorize(|| {
-            pool(entry, slots, values, gates);
-            rms_norm(entry, &weights.norm, config.rms_eps);
-        });
+        batch.cx.level.vectorize(
+            #[inline(always)]
+            || {
+                pool(entry, slots, values, gates);
+                rms_norm(entry, &weights.norm, config.rms_eps);
+            },
+        );
         Rotation::new(w * m, rope).apply(entry);
         store(format, entry, bytes);
     });

@@ -62,11 +62,14 @@ fn group(config: &Config, experts: &[u32], slot_tokens: &mut [u32], slots: &mut 
 /// `gate = silu(min(gate, c)) * clamp(up, -c, c)`, in place.
 fn swiglu(cx: &Context<'_>, gate: &mut [f32], up: &mut [f32], width: usize, clamp: f32) {
     for_each_chunk2(cx.parallel, (gate, width), (up, width), |_, gate, up| {
-        cx.level.vectorize(|| {
-            for (g, u) in gate.iter_mut().zip(up) {
-                *g = silu(g.min(clamp)) * u.clamp(-clamp, clamp);
-            }
-        });
+        cx.level.vectorize(
+            #[inline(always)]
+            || {
+                for (g, u) in gate.iter_mut().zip(up) {
+                    *g = silu(g.min(clamp)) * u.clamp(-clamp, clamp);
+                }
+            },
+        );
     });
 }
 
@@ -148,7 +151,10 @@ pub fn experts(
     for_each_chunk(cx.parallel, y, hidden, |t, y| {
         for (slot, weight) in slots[t * k..][..k].iter().zip(&weights[t * k..]) {
             let down = &down[*slot as usize * hidden..][..hidden];
-            cx.level.vectorize(|| axpy(*weight, down, y));
+            cx.level.vectorize(
+                #[inline(always)]
+                || axpy(*weight, down, y),
+            );
         }
     });
 }

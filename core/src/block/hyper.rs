@@ -30,7 +30,10 @@ fn logits(cx: &Context<'_>, hyper: &Hyper<'_>, streams: &[f32], rms_eps: f32, mi
     matmul(&exact, &mut [Job::new(&exact, hyper.fn_, &x, Rows::From(0), mixes)]);
     // fn . (x / rms) = (fn . x) / rms
     for_each_chunk(cx.parallel, mixes, width, |t, mixes| {
-        let inverse = cx.level.vectorize(|| inverse_rms(&streams[t * cols..][..cols], rms_eps));
+        let inverse = cx.level.vectorize(
+            #[inline(always)]
+            || inverse_rms(&streams[t * cols..][..cols], rms_eps),
+        );
         mixes.iter_mut().for_each(|m| *m *= inverse);
     });
 }
@@ -61,10 +64,13 @@ pub fn before(
     let scale: [f32; 3] = decode(&hyper.scale);
     for_each_chunk2(batch.cx.parallel, (mixes, (2 + n) * n), (h, config.hidden), |t, mix, h| {
         activate(mix, &base, &scale, n, config.sinkhorn, config.hyper_eps);
-        batch.cx.level.vectorize(|| {
-            weighted_sum(&mix[..n], &streams[t * n * config.hidden..], h);
-            rms_norm(h, norm, config.rms_eps);
-        });
+        batch.cx.level.vectorize(
+            #[inline(always)]
+            || {
+                weighted_sum(&mix[..n], &streams[t * n * config.hidden..], h);
+                rms_norm(h, norm, config.rms_eps);
+            },
+        );
     });
 }
 
@@ -122,7 +128,10 @@ pub fn after(batch: &Batch<'_>, config: &Config, mixes: &[f32], y: &[f32], strea
     let (n, hidden) = (config.streams, config.hidden);
     for_each_chunk(batch.cx.parallel, streams, n * hidden, |t, streams| {
         let mix = &mixes[t * (2 + n) * n..][..(2 + n) * n];
-        batch.cx.level.vectorize(|| remix(mix, &y[t * hidden..][..hidden], streams, n));
+        batch.cx.level.vectorize(
+            #[inline(always)]
+            || remix(mix, &y[t * hidden..][..hidden], streams, n),
+        );
     });
 }
 

@@ -70,15 +70,18 @@ pub fn select(
             let query = &queries[t * heads * size..][..heads * size];
             let head_weights = &head_weights[t * heads..][..heads];
             let mut buffer = [0.0; MAX_HEAD_SIZE];
-            batch.cx.level.vectorize(|| {
-                for (s, score) in (s..end).zip(scores) {
-                    let key = keys.get(s, &mut buffer);
-                    *score = 0.0;
-                    for (query, w) in query.chunks(size).zip(head_weights) {
-                        *score += w * dot(query, key).max(0.0);
+            batch.cx.level.vectorize(
+                #[inline(always)]
+                || {
+                    for (s, score) in (s..end).zip(scores) {
+                        let key = keys.get(s, &mut buffer);
+                        *score = 0.0;
+                        for (query, w) in query.chunks(size).zip(head_weights) {
+                            *score += w * dot(query, key).max(0.0);
+                        }
                     }
-                }
-            });
+                },
+            );
         });
         let scores = &*scores;
         for_each_chunk(batch.cx.parallel, &mut selected[first * k..][..n * k], k, |i, selected| {

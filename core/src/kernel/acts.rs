@@ -83,7 +83,10 @@ impl<'a> Acts<'a> {
             (scales, padded / BLOCK),
             (sums, padded / 16),
             |row, codes, scales, sums| {
-                cx.level.vectorize(|| quantize(&values[row * cols..][..cols], codes, scales, sums));
+                cx.level.vectorize(
+                    #[inline(always)]
+                    || quantize(&values[row * cols..][..cols], codes, scales, sums),
+                );
             },
         );
         Self { cols, values, q8: Some(Q8Row { codes, scales, sums }) }

@@ -84,7 +84,10 @@ fn block(cx: &Context<'_>, job: &Job<'_>, first: usize, mut columns: Columns<'_>
             let n = TILE.min(job.count - t);
             let rows = core::array::from_fn(|j| job.x.row(x_row(t + j.min(n - 1))));
             let mut sums = [0.0; TILE];
-            cx.level.vectorize(|| dot_f32(&job.weights, first + i, &rows, &mut sums[..n]));
+            cx.level.vectorize(
+                #[inline(always)]
+                || dot_f32(&job.weights, first + i, &rows, &mut sums[..n]),
+            );
             for (j, sum) in sums[..n].iter().enumerate() {
                 columns.row(t + j)[i] = *sum;
             }

@@ -22,179 +22,188 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 pub(crate) struct Avx512;
 
 /// Flips the sign bits: code + 128.
-#[inline(always)]
-unsafe fn biased(codes: *const i8) -> __m512i {
-    // SAFETY: the caller passes 64 readable bytes, on a processor with AVX-512.
-    unsafe { _mm512_xor_si512(_mm512_loadu_si512(codes.cast()), _mm512_set1_epi8(-128)) }
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn biased(codes: &[i8; 64]) -> __m512i {
+    // SAFETY: 64 bytes are read.
+    let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
+    _mm512_xor_si512(codes, _mm512_set1_epi8(-128))
 }
 
 impl Isa for Avx512 {
     #[inline(always)]
     fn chunk(self, form: Form, w: &Unpacked, x: ChunkX<'_>) -> f32 {
-        // SAFETY: AVX-512 is there (this type's contract); every read lies within the arrays' fixed lengths.
-        unsafe {
-            // v[i]: four-byte products of codes 64 i.., one 128-bit lane per 16 codes.
-            let product = |i: usize| {
-                let x = _mm512_loadu_si512(x.codes.as_ptr().add(64 * i).cast());
-                _mm512_dpbusd_epi32(_mm512_setzero_si512(), biased(w.codes.as_ptr().add(64 * i)), x)
-            };
-            let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-            let (a, b) = (pairs(product(0), product(1)), pairs(product(2), product(3)));
-            // Lane l, element i: the sum of 16-block 4 i + l.
-            let by_lane = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            let sums = _mm512_permutexvar_epi32(order, by_lane);
-            let x_sums = _mm512_cvtepi16_epi32(_mm256_loadu_si256(x.sums.as_ptr().cast()));
-            let sums = _mm512_sub_epi32(sums, _mm512_slli_epi32::<7>(x_sums));
-            let scales = _mm512_loadu_ps(w.scales.as_ptr());
-            let offsets = _mm512_loadu_ps(w.offsets.as_ptr());
-            let x_scales = _mm256_loadu_ps(x.scales.as_ptr());
-            if form.wide {
-                // Adjacent 16-blocks share their scale: add the odd ones to the even ones and keep those.
-                let add_odd = |v| _mm512_cvtepi64_epi32(_mm512_add_epi32(v, _mm512_srli_epi64::<32>(v)));
-                let even = |v| _mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(v)));
-                let mut p = _mm256_mul_ps(_mm256_mul_ps(even(scales), x_scales), _mm256_cvtepi32_ps(add_odd(sums)));
-                if form.offset {
-                    let x_sums = _mm256_mul_ps(x_scales, _mm256_cvtepi32_ps(add_odd(x_sums)));
-                    p = _mm256_add_ps(p, _mm256_mul_ps(even(offsets), x_sums));
-                }
-                add_adjacent(p)
-            } else {
-                let doubled = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-                let x_scales = _mm512_permutexvar_ps(doubled, _mm512_castps256_ps512(x_scales));
-                let mut p = _mm512_mul_ps(_mm512_mul_ps(scales, x_scales), _mm512_cvtepi32_ps(sums));
-                if form.offset {
-                    let x_sums = _mm512_mul_ps(x_scales, _mm512_cvtepi32_ps(x_sums));
-                    p = _mm512_add_ps(p, _mm512_mul_ps(offsets, x_sums));
-                }
-                let swapped = _mm512_permute_ps::<0b10_11_00_01>(p);
-                let pairs = _mm512_add_ps(p, swapped);
-                add_adjacent(_mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(pairs))))
-            }
-        }
+        // SAFETY: AVX-512 is there: this type's contract.
+        unsafe { chunk(form, w, x) }
     }
 
-    /// [four codes][row]: 4 bytes of each of the sixteen rows beside one another.
     #[inline(always)]
     fn place(self, rows: &[i8; ROWS * CHUNK], tile: &mut Tile) {
-        // SAFETY: AVX-512 is there; reads and writes lie within ROWS * CHUNK bytes.
-        unsafe {
-            for quarter in 0..4 {
-                let mut v = [_mm512_setzero_si512(); ROWS];
-                for (r, v) in v.iter_mut().enumerate() {
-                    *v = biased(rows.as_ptr().add(r * CHUNK + quarter * 64));
-                }
-                transpose(&mut v);
-                for (i, v) in v.iter().enumerate() {
-                    _mm512_storeu_si512(tile.codes.as_mut_ptr().add((quarter * 16 + i) * 64).cast(), *v);
-                }
-            }
-        }
+        // SAFETY: AVX-512 is there: this type's contract.
+        unsafe { place(rows, tile) }
     }
 
     #[inline(always)]
     fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]) {
         let (x4, x1) = x.as_chunks::<4>();
         let (out4, out1) = out[..x.len()].as_chunks_mut::<4>();
-        for (x, out) in x4.iter().zip(out4) {
-            tile_step(form, tile, chunk, x, out);
+        // SAFETY: AVX-512 is there: this type's contract.
+        unsafe {
+            for (x, out) in x4.iter().zip(out4) {
+                tile_step(form, tile, chunk, x, out);
+            }
+            for (x, out) in x1.iter().zip(out1) {
+                tile_step(form, tile, chunk, &[*x], core::array::from_mut(out));
+            }
         }
-        for (x, out) in x1.iter().zip(out1) {
-            tile_step(form, tile, chunk, &[*x], core::array::from_mut(out));
+    }
+}
+
+/// One chunk of one row against one activation.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn chunk(form: Form, w: &Unpacked, x: ChunkX<'_>) -> f32 {
+    let (w_codes, x_codes) = (w.codes.as_chunks::<64>().0, x.codes.as_chunks::<64>().0);
+    // Four-byte products of codes 64 i.., one 128-bit lane per 16 codes.
+    let product = |i: usize| {
+        // SAFETY: 64 bytes are read.
+        let x = unsafe { _mm512_loadu_si512(x_codes[i].as_ptr().cast()) };
+        _mm512_dpbusd_epi32(_mm512_setzero_si512(), biased(&w_codes[i]), x)
+    };
+    let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (a, b) = (pairs(product(0), product(1)), pairs(product(2), product(3)));
+    // Lane l, element i: the sum of 16-block 4 i + l.
+    let by_lane = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let sums = _mm512_permutexvar_epi32(order, by_lane);
+    // SAFETY: each read is of an array exactly as long.
+    let (x_sums, scales, offsets, x_scales) = unsafe {
+        (
+            _mm512_cvtepi16_epi32(_mm256_loadu_si256(x.sums.as_ptr().cast())),
+            _mm512_loadu_ps(w.scales.as_ptr()),
+            _mm512_loadu_ps(w.offsets.as_ptr()),
+            _mm256_loadu_ps(x.scales.as_ptr()),
+        )
+    };
+    let sums = _mm512_sub_epi32(sums, _mm512_slli_epi32::<7>(x_sums));
+    if form.wide {
+        // Adjacent 16-blocks share their scale: add the odd ones to the even ones and keep those.
+        let add_odd = |v| _mm512_cvtepi64_epi32(_mm512_add_epi32(v, _mm512_srli_epi64::<32>(v)));
+        let even = |v| _mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(v)));
+        let mut p = _mm256_mul_ps(_mm256_mul_ps(even(scales), x_scales), _mm256_cvtepi32_ps(add_odd(sums)));
+        if form.offset {
+            let x_sums = _mm256_mul_ps(x_scales, _mm256_cvtepi32_ps(add_odd(x_sums)));
+            p = _mm256_add_ps(p, _mm256_mul_ps(even(offsets), x_sums));
+        }
+        add_adjacent(p)
+    } else {
+        let doubled = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+        let x_scales = _mm512_permutexvar_ps(doubled, _mm512_castps256_ps512(x_scales));
+        let mut p = _mm512_mul_ps(_mm512_mul_ps(scales, x_scales), _mm512_cvtepi32_ps(sums));
+        if form.offset {
+            let x_sums = _mm512_mul_ps(x_scales, _mm512_cvtepi32_ps(x_sums));
+            p = _mm512_add_ps(p, _mm512_mul_ps(offsets, x_sums));
+        }
+        let pairs = _mm512_add_ps(p, _mm512_permute_ps::<0b10_11_00_01>(p));
+        add_adjacent(_mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(pairs))))
+    }
+}
+
+/// Lays the tile out as [four codes][row]: 4 bytes of each of the sixteen rows beside one another.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn place(rows: &[i8; ROWS * CHUNK], tile: &mut Tile) {
+    let (rows, units) = (rows.as_chunks::<64>().0, tile.codes.as_chunks_mut::<64>().0);
+    for quarter in 0..4 {
+        let mut v: [__m512i; ROWS] = core::array::from_fn(|r| biased(&rows[r * 4 + quarter]));
+        transpose(&mut v);
+        for (unit, v) in units[quarter * 16..][..16].iter_mut().zip(v) {
+            // SAFETY: 64 bytes are written.
+            unsafe { _mm512_storeu_si512(unit.as_mut_ptr().cast(), v) };
         }
     }
 }
 
 /// ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7)).
-#[inline(always)]
-unsafe fn add_adjacent(p: __m256) -> f32 {
-    // SAFETY: register arithmetic, on a processor with AVX-512.
-    unsafe {
-        let pairs = _mm256_add_ps(p, _mm256_permute_ps::<0b10_11_00_01>(p));
-        let fours = _mm256_add_ps(pairs, _mm256_permute_ps::<0b01_00_11_10>(pairs));
-        _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours)))
-    }
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn add_adjacent(p: __m256) -> f32 {
+    let pairs = _mm256_add_ps(p, _mm256_permute_ps::<0b10_11_00_01>(p));
+    let fours = _mm256_add_ps(pairs, _mm256_permute_ps::<0b01_00_11_10>(pairs));
+    _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours)))
 }
 
 /// Transposes sixteen rows of sixteen 4-byte units.
-#[inline(always)]
-unsafe fn transpose(v: &mut [__m512i; 16]) {
-    // SAFETY: register arithmetic, on a processor with AVX-512.
-    unsafe {
-        let mut a = *v;
-        for i in 0..8 {
-            a[2 * i] = _mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
-            a[2 * i + 1] = _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn transpose(v: &mut [__m512i; 16]) {
+    let mut a = *v;
+    for i in 0..8 {
+        a[2 * i] = _mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        a[2 * i + 1] = _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    let mut b = a;
+    for i in 0..4 {
+        for j in 0..2 {
+            b[4 * i + 2 * j] = _mm512_unpacklo_epi64(a[4 * i + j], a[4 * i + 2 + j]);
+            b[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(a[4 * i + j], a[4 * i + 2 + j]);
         }
-        let mut b = a;
-        for i in 0..4 {
-            for j in 0..2 {
-                b[4 * i + 2 * j] = _mm512_unpacklo_epi64(a[4 * i + j], a[4 * i + 2 + j]);
-                b[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(a[4 * i + j], a[4 * i + 2 + j]);
-            }
-        }
-        // b[4 i + j], lane l: column 4 l + j of rows 4 i..4 i + 4.
-        for j in 0..4 {
-            let ab = _mm512_shuffle_i32x4::<0b10_00_10_00>(b[j], b[4 + j]);
-            let cd = _mm512_shuffle_i32x4::<0b10_00_10_00>(b[8 + j], b[12 + j]);
-            v[j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
-            v[8 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
-            let ab = _mm512_shuffle_i32x4::<0b11_01_11_01>(b[j], b[4 + j]);
-            let cd = _mm512_shuffle_i32x4::<0b11_01_11_01>(b[8 + j], b[12 + j]);
-            v[4 + j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
-            v[12 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
-        }
+    }
+    // b[4 i + j], lane l: column 4 l + j of rows 4 i..4 i + 4.
+    for j in 0..4 {
+        let ab = _mm512_shuffle_i32x4::<0b10_00_10_00>(b[j], b[4 + j]);
+        let cd = _mm512_shuffle_i32x4::<0b10_00_10_00>(b[8 + j], b[12 + j]);
+        v[j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
+        v[8 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
+        let ab = _mm512_shuffle_i32x4::<0b11_01_11_01>(b[j], b[4 + j]);
+        let cd = _mm512_shuffle_i32x4::<0b11_01_11_01>(b[8 + j], b[12 + j]);
+        v[4 + j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
+        v[12 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
     }
 }
 
 /// One chunk of sixteen rows, a lane each, against T activations.
-#[inline(always)]
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn tile_step<const T: usize>(form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>; T], out: &mut [[f32; ROWS]; T]) {
-    let mut xs = [None; T];
-    for (chunk_x, x) in xs.iter_mut().zip(x) {
-        *chunk_x = ChunkX::of(x, chunk);
-    }
-    if xs.iter().any(Option::is_none) {
-        return; // rows of activations are as long as the weights': never
-    }
-    let Some(first) = xs[0] else { return };
-    let x: [ChunkX<'_>; T] = core::array::from_fn(|t| xs[t].unwrap_or(first));
-    // SAFETY: AVX-512 is there; every read lies within the arrays' fixed lengths: 64 units of 64 bytes in a tile, 64 of
-    // 4 in a chunk of activations.
-    unsafe {
-        // The products of `blocks` 16-blocks from `s` on, scaled: [T] vectors of 16 rows.
-        let block = |s: usize, blocks: usize| -> [__m512; T] {
-            let mut sums: [__m512i; T] = core::array::from_fn(|t| {
-                let x_sum: i32 = x[t].sums[s..s + blocks].iter().map(|&s| i32::from(s)).sum();
-                _mm512_set1_epi32(-128 * x_sum)
-            });
-            for unit in 4 * s..4 * (s + blocks) {
-                let w = _mm512_loadu_si512(tile.codes.as_ptr().add(unit * 64).cast());
-                for (sum, x) in sums.iter_mut().zip(&x) {
-                    let x = x.codes.as_ptr().add(unit * 4).cast::<i32>().read_unaligned();
-                    *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(x));
-                }
+    let Some(x) = chunks(x, chunk) else { return }; // activations are as long as the rows: never
+    let units = tile.codes.as_chunks::<64>().0;
+    // SAFETY: each read is of sixteen values.
+    let load = |row: &[f32; ROWS]| unsafe { _mm512_loadu_ps(row.as_ptr()) };
+    let x_sum = |x: &ChunkX<'_>, s: usize, blocks: usize| -> i32 {
+        if blocks == 2 { i32::from(x.sums[s]) + i32::from(x.sums[s + 1]) } else { i32::from(x.sums[s]) }
+    };
+    // The products of `blocks` 16-blocks from `s` on, scaled: [T] vectors of 16 rows.
+    let block = |s: usize, blocks: usize| -> [__m512; T] {
+        let mut sums: [__m512i; T] = core::array::from_fn(|t| _mm512_set1_epi32(-128 * x_sum(&x[t], s, blocks)));
+        for unit in 4 * s..4 * (s + blocks) {
+            // SAFETY: 64 bytes are read.
+            let w = unsafe { _mm512_loadu_si512(units[unit].as_ptr().cast()) };
+            for (sum, x) in sums.iter_mut().zip(&x) {
+                let x = i32::from_le_bytes(x.codes.as_chunks().0[unit].map(i8::cast_unsigned));
+                *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(x));
             }
-            let scales = _mm512_loadu_ps(tile.scales[s].as_ptr());
-            core::array::from_fn(|t| {
-                let x_scale = _mm512_set1_ps(x[t].scales[s / 2]);
-                let mut p = _mm512_mul_ps(_mm512_mul_ps(scales, x_scale), _mm512_cvtepi32_ps(sums[t]));
-                if form.offset {
-                    let x_sum: i32 = x[t].sums[s..s + blocks].iter().map(|&s| i32::from(s)).sum();
-                    let x_sum = _mm512_set1_ps(x[t].scales[s / 2] * x_sum as f32);
-                    p = _mm512_add_ps(p, _mm512_mul_ps(_mm512_loadu_ps(tile.offsets[s].as_ptr()), x_sum));
-                }
-                p
-            })
-        };
-        let add =
-            |a: [__m512; T], b: [__m512; T]| -> [__m512; T] { core::array::from_fn(|t| _mm512_add_ps(a[t], b[t])) };
-        // Blocks of 32, or pairs of blocks of 16: the tree's leaves either way.
-        let leaf = |b: usize| if form.wide { block(2 * b, 2) } else { add(block(2 * b, 1), block(2 * b + 1, 1)) };
-        let half = |b: usize| add(add(leaf(b), leaf(b + 1)), add(leaf(b + 2), leaf(b + 3)));
-        let all = add(half(0), half(4));
-        for (out, all) in out.iter_mut().zip(all) {
-            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), all));
         }
+        let scales = load(&tile.scales[s]);
+        core::array::from_fn(|t| {
+            let x_scale = x[t].scales[s / 2];
+            let mut p = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(sums[t]));
+            if form.offset {
+                let x_sum = _mm512_set1_ps(x_scale * x_sum(&x[t], s, blocks) as f32);
+                p = _mm512_add_ps(p, _mm512_mul_ps(load(&tile.offsets[s]), x_sum));
+            }
+            p
+        })
+    };
+    let add = |a: [__m512; T], b: [__m512; T]| -> [__m512; T] { core::array::from_fn(|t| _mm512_add_ps(a[t], b[t])) };
+    // Blocks of 32, or pairs of blocks of 16: the tree's leaves either way.
+    let leaf = |b: usize| if form.wide { block(2 * b, 2) } else { add(block(2 * b, 1), block(2 * b + 1, 1)) };
+    let half = |b: usize| add(add(leaf(b), leaf(b + 1)), add(leaf(b + 2), leaf(b + 3)));
+    for (out, all) in out.iter_mut().zip(add(half(0), half(4))) {
+        // SAFETY: sixteen values are written.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(load(out), all)) };
     }
+}
+
+/// Chunk `chunk` of each row.
+fn chunks<'a, const T: usize>(x: &[Q8Row<'a>; T], chunk: usize) -> Option<[ChunkX<'a>; T]> {
+    let mut chunks = [ChunkX::of(x.first()?, chunk)?; T];
+    for (chunk_x, x) in chunks.iter_mut().zip(x) {
+        *chunk_x = ChunkX::of(x, chunk)?;
+    }
+    Some(chunks)
 }
