@@ -248,6 +248,11 @@ impl Shape {
         w
     }
 
+    /// What comes before the tensors: enough to plan with.
+    pub fn header_bytes(&self) -> Vec<u8> {
+        self.header().build_parts().0
+    }
+
     /// The file's bytes.
     pub fn file_bytes(&self) -> u64 {
         let header = self.header();
@@ -305,7 +310,7 @@ pub fn place(file: &[u8], name: &str) -> Range<usize> {
     start..start + bytes as usize
 }
 
-const BROWSER_VOCAB: u32 = 20_480;
+const BROWSER_VOCAB: u32 = 22_016;
 
 fn bytes(dtype: DType, dims: &[u64]) -> u64 {
     dtype.row_bytes(dims[0]).expect("whole blocks") * dims[1..].iter().product::<u64>()
@@ -406,7 +411,7 @@ fn random_block(dtype: DType, weights: Weights, random: &mut Random, block: &mut
         _ => {}
     }
     for bytes in block.chunks_mut(8) {
-        bytes.copy_from_slice(&random.next().to_le_bytes()[..bytes.len()]);
+        bytes.copy_from_slice(&random.bits().to_le_bytes()[..bytes.len()]);
     }
     let scale = weights.deviation / rms_of_codes(dtype) * (1.0 + 0.25 * spread);
     let mut put = |at: usize, value: f32| block[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
@@ -476,7 +481,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -486,12 +491,12 @@ impl Random {
 
     /// Uniform in -1..1.
     fn unit(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+        (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
     /// Uniform below `n`, which is not 0.
     pub fn below(&mut self, n: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(n) >> 32) as u32
+        (((self.bits() >> 32) * u64::from(n)) >> 32) as u32
     }
 
     fn within(&mut self, range: std::ops::RangeInclusive<u32>) -> u32 {

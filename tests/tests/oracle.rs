@@ -2,6 +2,7 @@
 
 use dsv4_core::dtype::{ALL, DType};
 use dsv4_core::kernel::MatmulMode;
+use dsv4_core::model::Model;
 use dsv4_core::session::SessionParams;
 use dsv4_tests::golden::{NAMES, fresh, golden, with_model};
 use dsv4_tests::oracle::{self, Answer};
@@ -79,6 +80,19 @@ fn every_tensor_type() {
         let difference = check(&Shape::small(Types::all(dtype)), dtype as u64, 40);
         println!("{}: {difference:?}", dtype.name());
         assert!(difference.is_none_or(|d| d <= EXACT), "{}: {difference:?}", dtype.name());
+    }
+}
+
+/// The slices' files and the bytes that a token of them reads, in MB.
+#[test]
+fn slices_have_their_sizes() {
+    let mb = |bytes: u64| (bytes + 500_000) / 1_000_000;
+    for (shape, file, token) in [
+        (Shape::flash(6, 16, Types::mix(DType::Q4_K)), 2597, 1438),
+        (Shape::browser(6, 16, Types::mix(DType::Q4_K)), 158, 90),
+    ] {
+        assert_eq!((mb(shape.file_bytes()), mb(shape.token_bytes())), (file, token));
+        assert!(Model::plan(&[&shape.header_bytes()]).is_ok());
     }
 }
 

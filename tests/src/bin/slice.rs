@@ -16,7 +16,7 @@ use std::time::Instant;
 const USAGE: &str =
     "slice --out FILE [--preset flash|browser] [--dtype TYPE] [--layers N] [--experts N] [--seed N] [--pure]
 
-  --preset   flash: V4-Flash's widths (default); browser: a quarter of them and a vocabulary of 20480
+  --preset   flash: V4-Flash's widths (default); browser: a quarter of them and a vocabulary of 22016
   --dtype    Q4_K (default), Q8_0, MXFP4, IQ2_XS, ... any GGUF type; the output matrix is Q6_K beside K- and I-quants,
              and all but the routed experts Q8_0 beside MXFP4, as llama.cpp mixes them
   --pure     every large matrix in the type
