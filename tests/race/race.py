@@ -215,6 +215,16 @@ def load():
     return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
 
 
+def stolen():
+    """CPU seconds that a virtual machine's host gave to others, times 100; of how many."""
+    try:
+        with open("/proc/stat") as stat:
+            fields = [int(n) for n in stat.readline().split()[1:]]
+        return fields[7], sum(fields[:8])
+    except (OSError, IndexError):
+        return 0, 0
+
+
 def numbers(text):
     return [int(n) for n in text.split(",")]
 
@@ -241,7 +251,7 @@ def main():
     args.depth = args.depth or args.prompt[:1]
 
     bandwidth, programs = Bandwidth(args), [Dsv4(args), Llama(args)]
-    started, command = load(), shlex.join(sys.argv)
+    started, before, command = load(), stolen(), shlex.join(sys.argv)
     tables = {"speed": (SPEEDS, []), "memory": (MEMORIES, []), "read": (["GB/s", "threads", "median", "range"], [])}
     for model in args.model:
         with open(model, "rb") as file:  # into the page cache, for whoever comes first
@@ -272,7 +282,9 @@ def main():
             tables["memory"][1].extend(memories(args, model, threads, rounds))
             tables["read"][1].extend(bandwidths(model, threads, rounds))
 
+    steal, total = (b - a for a, b in zip(before, stolen()))
     about = f"{machine()}; {args.rounds} rounds; load average {started} before, {load()} after"
+    about += f"; {steal / max(total, 1):.1%} of CPU time stolen"
     print(about)
     for head, rows in tables.values():
         print("", *plain(head, rows), sep="\n")
