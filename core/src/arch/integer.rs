@@ -13,6 +13,7 @@
 
 use super::disjoint::Columns;
 use super::level::{Kind, Level};
+use crate::dtype::DType;
 use crate::kernel::acts::Q8Row;
 use crate::quant::{self, Unpacked};
 use crate::tensor::Matrix;
@@ -65,20 +66,84 @@ pub(super) struct Form {
     pub(super) offset: bool,
 }
 
-/// Sixteen rows of one chunk.
-#[repr(align(64))]
+/// Sixteen rows of one chunk, first as they come, then as the level's [`Isa::tile`] reads them.
+#[repr(C, align(64))]
 pub(super) struct Tile {
-    /// As the level likes it: by default [row][256].
-    pub(super) codes: [i8; ROWS * CHUNK],
-    /// [16-block][row]
+    /// [row][256]
+    pub(super) rows: [[i8; CHUNK]; ROWS],
+    /// [row][block]: blocks of 32 (8 of them) or 16.
+    pub(super) row_scales: [[f32; 16]; ROWS],
+    /// [row][block]
+    pub(super) row_offsets: [[f32; 16]; ROWS],
+    /// As the level lays them out.
+    pub(super) codes: [[i8; 4 * ROWS]; CHUNK / 4],
+    /// [block][row]
     pub(super) scales: [[f32; ROWS]; 16],
-    /// [16-block][row]
+    /// [block][row]
     pub(super) offsets: [[f32; ROWS]; 16],
+}
+
+impl Tile {
+    const ZERO: Self = Self {
+        rows: [[0; CHUNK]; ROWS],
+        row_scales: [[0.0; 16]; ROWS],
+        row_offsets: [[0.0; 16]; ROWS],
+        codes: [[0; 4 * ROWS]; CHUNK / 4],
+        scales: [[0.0; ROWS]; 16],
+        offsets: [[0.0; ROWS]; 16],
+    };
 }
 
 /// The integer part of a level. The provided methods are the specification.
 pub(super) trait Isa: Copy {
-    /// `sums[s] = sum_i w[16 s + i] x[16 s + i]`.
+    /// One chunk of one row, as the level likes it.
+    type Weights;
+
+    /// Columns `start..start + len` of a row (`len` at most a chunk; scales beyond it are zero).
+    fn load(self, row: Row<'_>, start: usize, len: usize) -> Self::Weights;
+
+    /// One chunk of one row against one activation.
+    fn chunk(self, form: Form, w: &Self::Weights, x: ChunkX<'_>) -> f32;
+
+    /// Puts a chunk of row `r` into the tile.
+    fn place(self, r: usize, w: &Self::Weights, tile: &mut Tile);
+
+    /// Lays the tile out, all sixteen rows being placed.
+    fn seal(self, tile: &mut Tile);
+
+    /// Adds one chunk of sixteen rows against each activation to its sixteen outputs.
+    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]);
+}
+
+/// A row of weights.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) dtype: DType,
+    pub(super) data: &'a [u8],
+    /// Of the official types.
+    pub(super) scales: &'a [u8],
+}
+
+impl Row<'_> {
+    /// The specification of [`Isa::load`].
+    #[inline(always)]
+    pub(super) fn unpack(&self, start: usize, len: usize) -> Unpacked {
+        let mut w = Unpacked::default();
+        quant::unpack(self.dtype, self.data, self.scales, start, len, &mut w);
+        w
+    }
+}
+
+/// `sums[s] = sum_i w[16 s + i] x[16 s + i]`: the only thing in which levels without tiles differ.
+pub(super) trait Products: Copy {
+    fn sums(self, w: &[i8; CHUNK], x: &[i8; CHUNK], sums: &mut Sums);
+}
+
+/// The specification itself.
+#[derive(Clone, Copy)]
+pub(super) struct Scalar;
+
+impl Products for Scalar {
     #[inline(always)]
     fn sums(self, w: &[i8; CHUNK], x: &[i8; CHUNK], sums: &mut Sums) {
         for ((sum, w), x) in sums.0.iter_mut().zip(w.as_chunks::<16>().0).zip(x.as_chunks::<16>().0) {
@@ -88,8 +153,16 @@ pub(super) trait Isa: Copy {
             }
         }
     }
+}
 
-    /// One chunk of one row against one activation.
+impl<P: Products> Isa for P {
+    type Weights = Unpacked;
+
+    #[inline(always)]
+    fn load(self, row: Row<'_>, start: usize, len: usize) -> Unpacked {
+        row.unpack(start, len)
+    }
+
     #[inline(always)]
     fn chunk(self, form: Form, w: &Unpacked, x: ChunkX<'_>) -> f32 {
         let mut sums = Sums([0; 16]);
@@ -119,21 +192,20 @@ pub(super) trait Isa: Copy {
         p[0]
     }
 
-    /// Puts the sixteen rows' codes into the tile; `rows` is [row][256].
     #[inline(always)]
-    fn place(self, rows: &[i8; ROWS * CHUNK], tile: &mut Tile) {
-        tile.codes = *rows;
+    fn place(self, r: usize, w: &Unpacked, tile: &mut Tile) {
+        tile.rows[r] = w.codes;
+        tile.row_scales[r] = w.scales;
+        tile.row_offsets[r] = w.offsets;
     }
 
-    /// Adds one chunk of sixteen rows against each activation to its sixteen outputs.
+    #[inline(always)]
+    fn seal(self, _: &mut Tile) {}
+
     #[inline(always)]
     fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]) {
-        let mut w = Unpacked::default();
-        for (r, codes) in tile.codes.as_chunks::<CHUNK>().0.iter().enumerate() {
-            w.codes = *codes;
-            for s in 0..16 {
-                (w.scales[s], w.offsets[s]) = (tile.scales[s][r], tile.offsets[s][r]);
-            }
+        for r in 0..ROWS {
+            let w = Unpacked { codes: tile.rows[r], scales: tile.row_scales[r], offsets: tile.row_offsets[r] };
             for (x, out) in x.iter().zip(&mut *out) {
                 if let Some(x) = ChunkX::of(x, chunk) {
                     out[r] += self.chunk(form, &w, x);
@@ -142,12 +214,6 @@ pub(super) trait Isa: Copy {
         }
     }
 }
-
-/// The specification itself.
-#[derive(Clone, Copy)]
-pub(super) struct Scalar;
-
-impl Isa for Scalar {}
 
 /// Rows `first..` of `weights` (of an integer type), as many as `columns` is wide, times `count` activations;
 /// `x(t)` is the t-th.
@@ -185,22 +251,18 @@ pub fn matmul<'x>(
 
 #[inline(always)]
 fn block<I: Isa>(isa: I, weights: &Matrix<'_>, first: usize, x: &[Q8Row<'_>], start: usize, columns: &mut Columns<'_>) {
-    let dtype = weights.dtype();
+    let (dtype, cols) = (weights.dtype(), weights.cols());
     let form = Form { wide: quant::sub_block(dtype) == 32, offset: quant::has_offset(dtype) };
-    let cols = weights.cols();
-    let unpack = |row: usize, chunk: usize, w: &mut Unpacked| {
-        let len = CHUNK.min(cols - chunk * CHUNK);
-        quant::unpack(dtype, weights.row(row), weights.row_scales(row), chunk * CHUNK, len, w);
-        w.scales[len / 16..].fill(0.0);
-        w.offsets[len / 16..].fill(0.0);
-    };
     let chunks = cols.div_ceil(CHUNK);
-    let mut w = Unpacked::default();
+    let load = |row: usize, chunk: usize| {
+        let row = Row { dtype, data: weights.row(row), scales: weights.row_scales(row) };
+        isa.load(row, chunk * CHUNK, CHUNK.min(cols - chunk * CHUNK))
+    };
     if x.len() < TILE_FROM {
         for i in 0..columns.width() {
             let mut out = [0.0; TILE_FROM];
             for chunk in 0..chunks {
-                unpack(first + i, chunk, &mut w);
+                let w = load(first + i, chunk);
                 for (x, out) in x.iter().zip(&mut out) {
                     if let Some(x) = ChunkX::of(x, chunk) {
                         *out += isa.chunk(form, &w, x);
@@ -213,21 +275,15 @@ fn block<I: Isa>(isa: I, weights: &Matrix<'_>, first: usize, x: &[Q8Row<'_>], st
         }
         return;
     }
-    let mut rows = [0; ROWS * CHUNK];
-    let mut tile = Tile { codes: [0; ROWS * CHUNK], scales: [[0.0; ROWS]; 16], offsets: [[0.0; ROWS]; 16] };
+    let mut tile = Tile::ZERO;
     for i in (0..columns.width()).step_by(ROWS) {
         let n = ROWS.min(columns.width() - i);
         let mut out = [[0.0; ROWS]; BATCH];
         for chunk in 0..chunks {
-            for (r, codes) in rows.as_chunks_mut::<CHUNK>().0[..n].iter_mut().enumerate() {
-                unpack(first + i + r, chunk, &mut w);
-                *codes = w.codes;
-                for s in 0..16 {
-                    tile.scales[s][r] = w.scales[s];
-                    tile.offsets[s][r] = w.offsets[s];
-                }
+            for r in 0..n {
+                isa.place(r, &load(first + i + r, chunk), &mut tile);
             }
-            isa.place(&rows, &mut tile);
+            isa.seal(&mut tile);
             isa.tile(form, &tile, chunk, x, &mut out);
         }
         for (t, out) in out[..x.len()].iter().enumerate() {

@@ -9,7 +9,8 @@ use bytemuck::{Pod, Zeroable};
 /// Bytes of a block.
 pub const BYTES: usize = size_of::<Block>();
 
-static GRID: [[i8; 8]; 512] = expand(&grids::IQ2_XS, &VALUES);
+/// The codebook: eight values an entry.
+pub(super) static GRID: [[i8; 8]; 512] = expand(&grids::IQ2_XS, &VALUES);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

@@ -1,6 +1,6 @@
 //! AVX2.
 
-use crate::arch::integer::{CHUNK, Isa, Sums};
+use crate::arch::integer::{CHUNK, Products, Sums};
 use core::arch::x86_64::*;
 
 /// Runs `work` compiled for AVX2.
@@ -16,7 +16,7 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 
-impl Isa for Avx2 {
+impl Products for Avx2 {
     #[inline(always)]
     fn sums(self, w: &[i8; CHUNK], x: &[i8; CHUNK], out: &mut Sums) {
         // SAFETY: AVX2 is there: this type's contract.

@@ -1,12 +1,14 @@
 //! AVX-512 with VNNI.
 //!
-//! `vpdpbusd` multiplies unsigned by signed bytes: weights go in as code + 128 (the sign bit flipped), and 128 times the
-//! sum of the activations comes off again.
+//! `vpdpbusd` multiplies unsigned by signed bytes: signed weights go in as code + 128 (the sign bit flipped), and 128
+//! times the sum of the activations comes off again.
 
-use crate::arch::integer::{CHUNK, ChunkX, Form, Isa, ROWS, Tile};
+mod weights;
+
+use crate::arch::integer::{ChunkX, Form, Isa, ROWS, Row, Tile};
 use crate::kernel::acts::Q8Row;
-use crate::quant::Unpacked;
 use core::arch::x86_64::*;
+use weights::Weights;
 
 /// Runs `work` compiled for AVX-512.
 ///
@@ -21,25 +23,31 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
-/// Flips the sign bits: code + 128.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn biased(codes: &[i8; 64]) -> __m512i {
-    // SAFETY: 64 bytes are read.
-    let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
-    _mm512_xor_si512(codes, _mm512_set1_epi8(-128))
-}
-
 impl Isa for Avx512 {
+    type Weights = Weights;
+
     #[inline(always)]
-    fn chunk(self, form: Form, w: &Unpacked, x: ChunkX<'_>) -> f32 {
+    fn load(self, row: Row<'_>, start: usize, len: usize) -> Weights {
+        // SAFETY: AVX-512 is there: this type's contract.
+        unsafe { weights::load(row, start, len) }
+    }
+
+    #[inline(always)]
+    fn chunk(self, form: Form, w: &Weights, x: ChunkX<'_>) -> f32 {
         // SAFETY: AVX-512 is there: this type's contract.
         unsafe { chunk(form, w, x) }
     }
 
     #[inline(always)]
-    fn place(self, rows: &[i8; ROWS * CHUNK], tile: &mut Tile) {
+    fn place(self, r: usize, w: &Weights, tile: &mut Tile) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { place(rows, tile) }
+        unsafe { place(r, w, tile) }
+    }
+
+    #[inline(always)]
+    fn seal(self, tile: &mut Tile) {
+        // SAFETY: AVX-512 is there: this type's contract.
+        unsafe { seal(tile) }
     }
 
     #[inline(always)]
@@ -58,65 +66,96 @@ impl Isa for Avx512 {
     }
 }
 
+impl Form {
+    /// What codes are raised by to be unsigned bytes. Types with offsets have codes from 0 up and need nothing.
+    const fn bias(self) -> i32 {
+        if self.offset { 0 } else { 128 }
+    }
+}
+
 /// One chunk of one row against one activation.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn chunk(form: Form, w: &Unpacked, x: ChunkX<'_>) -> f32 {
-    let (w_codes, x_codes) = (w.codes.as_chunks::<64>().0, x.codes.as_chunks::<64>().0);
+#[inline]
+fn chunk(form: Form, w: &Weights, x: ChunkX<'_>) -> f32 {
+    let x_codes = x.codes.as_chunks::<64>().0;
     // Four-byte products of codes 64 i.., one 128-bit lane per 16 codes.
     let product = |i: usize| {
         // SAFETY: 64 bytes are read.
         let x = unsafe { _mm512_loadu_si512(x_codes[i].as_ptr().cast()) };
-        _mm512_dpbusd_epi32(_mm512_setzero_si512(), biased(&w_codes[i]), x)
+        _mm512_dpbusd_epi32(_mm512_setzero_si512(), w.codes[i], x)
     };
     let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let (a, b) = (pairs(product(0), product(1)), pairs(product(2), product(3)));
     // Lane l, element i: the sum of 16-block 4 i + l.
     let by_lane = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let sums = _mm512_permutexvar_epi32(order, by_lane);
+    let mut sums = _mm512_permutexvar_epi32(order, by_lane);
     // SAFETY: each read is of an array exactly as long.
-    let (x_sums, scales, offsets, x_scales) = unsafe {
-        (
-            _mm512_cvtepi16_epi32(_mm256_loadu_si256(x.sums.as_ptr().cast())),
-            _mm512_loadu_ps(w.scales.as_ptr()),
-            _mm512_loadu_ps(w.offsets.as_ptr()),
-            _mm256_loadu_ps(x.scales.as_ptr()),
-        )
+    let (x_sums, x_scales) = unsafe {
+        (_mm512_cvtepi16_epi32(_mm256_loadu_si256(x.sums.as_ptr().cast())), _mm256_loadu_ps(x.scales.as_ptr()))
     };
-    let sums = _mm512_sub_epi32(sums, _mm512_slli_epi32::<7>(x_sums));
+    if form.bias() != 0 {
+        sums = _mm512_sub_epi32(sums, _mm512_slli_epi32::<7>(x_sums)); // 128 times
+    }
     if form.wide {
-        // Adjacent 16-blocks share their scale: add the odd ones to the even ones and keep those.
+        let (scales, offsets) = (_mm512_castps512_ps256(w.scales), _mm512_castps512_ps256(w.offsets));
+        // Adjacent 16-blocks make one of 32: add the odd ones to the even ones and keep those.
         let add_odd = |v| _mm512_cvtepi64_epi32(_mm512_add_epi32(v, _mm512_srli_epi64::<32>(v)));
-        let even = |v| _mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(v)));
-        let mut p = _mm256_mul_ps(_mm256_mul_ps(even(scales), x_scales), _mm256_cvtepi32_ps(add_odd(sums)));
+        let mut p = _mm256_mul_ps(_mm256_mul_ps(scales, x_scales), _mm256_cvtepi32_ps(add_odd(sums)));
         if form.offset {
             let x_sums = _mm256_mul_ps(x_scales, _mm256_cvtepi32_ps(add_odd(x_sums)));
-            p = _mm256_add_ps(p, _mm256_mul_ps(even(offsets), x_sums));
+            p = _mm256_add_ps(p, _mm256_mul_ps(offsets, x_sums));
         }
         add_adjacent(p)
     } else {
         let doubled = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
         let x_scales = _mm512_permutexvar_ps(doubled, _mm512_castps256_ps512(x_scales));
-        let mut p = _mm512_mul_ps(_mm512_mul_ps(scales, x_scales), _mm512_cvtepi32_ps(sums));
+        let mut p = _mm512_mul_ps(_mm512_mul_ps(w.scales, x_scales), _mm512_cvtepi32_ps(sums));
         if form.offset {
             let x_sums = _mm512_mul_ps(x_scales, _mm512_cvtepi32_ps(x_sums));
-            p = _mm512_add_ps(p, _mm512_mul_ps(offsets, x_sums));
+            p = _mm512_add_ps(p, _mm512_mul_ps(w.offsets, x_sums));
         }
         let pairs = _mm512_add_ps(p, _mm512_permute_ps::<0b10_11_00_01>(p));
         add_adjacent(_mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(pairs))))
     }
 }
 
-/// Lays the tile out as [four codes][row]: 4 bytes of each of the sixteen rows beside one another.
+/// Row `r`'s chunk into the tile, as it is.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn place(rows: &[i8; ROWS * CHUNK], tile: &mut Tile) {
-    let (rows, units) = (rows.as_chunks::<64>().0, tile.codes.as_chunks_mut::<64>().0);
-    for quarter in 0..4 {
-        let mut v: [__m512i; ROWS] = core::array::from_fn(|r| biased(&rows[r * 4 + quarter]));
+#[inline]
+fn place(r: usize, w: &Weights, tile: &mut Tile) {
+    for (codes, v) in tile.rows[r].as_chunks_mut::<64>().0.iter_mut().zip(w.codes) {
+        // SAFETY: 64 bytes are written.
+        unsafe { _mm512_storeu_si512(codes.as_mut_ptr().cast(), v) };
+    }
+    // SAFETY: sixteen values are written to each.
+    unsafe {
+        _mm512_storeu_ps(tile.row_scales[r].as_mut_ptr(), w.scales);
+        _mm512_storeu_ps(tile.row_offsets[r].as_mut_ptr(), w.offsets);
+    }
+}
+
+/// Codes as [four codes][row], 4 bytes of each of the sixteen rows beside one another; scales and offsets as [block][row].
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn seal(tile: &mut Tile) {
+    for (quarter, units) in tile.codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        // SAFETY: 64 bytes are read.
+        let mut v: [__m512i; ROWS] = core::array::from_fn(|r| unsafe {
+            _mm512_loadu_si512(tile.rows[r].as_chunks::<64>().0[quarter].as_ptr().cast())
+        });
         transpose(&mut v);
-        for (unit, v) in units[quarter * 16..][..16].iter_mut().zip(v) {
+        for (unit, v) in units.iter_mut().zip(v) {
             // SAFETY: 64 bytes are written.
             unsafe { _mm512_storeu_si512(unit.as_mut_ptr().cast(), v) };
+        }
+    }
+    for (rows, columns) in [(&tile.row_scales, &mut tile.scales), (&tile.row_offsets, &mut tile.offsets)] {
+        // SAFETY: sixteen values are read.
+        let mut v: [__m512i; ROWS] = core::array::from_fn(|r| unsafe { _mm512_loadu_si512(rows[r].as_ptr().cast()) });
+        transpose(&mut v);
+        for (column, v) in columns.iter_mut().zip(v) {
+            // SAFETY: sixteen values are written.
+            unsafe { _mm512_storeu_si512(column.as_mut_ptr().cast(), v) };
         }
     }
 }
@@ -161,37 +200,38 @@ fn transpose(v: &mut [__m512i; 16]) {
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn tile_step<const T: usize>(form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>; T], out: &mut [[f32; ROWS]; T]) {
     let Some(x) = chunks(x, chunk) else { return }; // activations are as long as the rows: never
-    let units = tile.codes.as_chunks::<64>().0;
     // SAFETY: each read is of sixteen values.
     let load = |row: &[f32; ROWS]| unsafe { _mm512_loadu_ps(row.as_ptr()) };
-    let x_sum = |x: &ChunkX<'_>, s: usize, blocks: usize| -> i32 {
-        if blocks == 2 { i32::from(x.sums[s]) + i32::from(x.sums[s + 1]) } else { i32::from(x.sums[s]) }
-    };
-    // The products of `blocks` 16-blocks from `s` on, scaled: [T] vectors of 16 rows.
-    let block = |s: usize, blocks: usize| -> [__m512; T] {
-        let mut sums: [__m512i; T] = core::array::from_fn(|t| _mm512_set1_epi32(-128 * x_sum(&x[t], s, blocks)));
-        for unit in 4 * s..4 * (s + blocks) {
+    // The products of block `b` of `N` four-code units, scaled: [T] vectors of 16 rows.
+    let block = |b: usize| -> [__m512; T] {
+        let units = if form.wide { 8 } else { 4 };
+        let x_sum: [i32; T] = core::array::from_fn(|t| {
+            let sums = &x[t].sums;
+            if form.wide { i32::from(sums[2 * b]) + i32::from(sums[2 * b + 1]) } else { i32::from(sums[b]) }
+        });
+        let mut sums: [__m512i; T] = core::array::from_fn(|t| _mm512_set1_epi32(-form.bias() * x_sum[t]));
+        for (unit, codes) in tile.codes[b * units..][..units].iter().enumerate() {
             // SAFETY: 64 bytes are read.
-            let w = unsafe { _mm512_loadu_si512(units[unit].as_ptr().cast()) };
+            let w = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
             for (sum, x) in sums.iter_mut().zip(&x) {
-                let x = i32::from_le_bytes(x.codes.as_chunks().0[unit].map(i8::cast_unsigned));
-                *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(x));
+                let x = x.codes.as_chunks().0[b * units + unit].map(i8::cast_unsigned);
+                *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(i32::from_le_bytes(x)));
             }
         }
-        let scales = load(&tile.scales[s]);
+        let scales = load(&tile.scales[b]);
         core::array::from_fn(|t| {
-            let x_scale = x[t].scales[s / 2];
+            let x_scale = x[t].scales[b * units / 8];
             let mut p = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(sums[t]));
             if form.offset {
-                let x_sum = _mm512_set1_ps(x_scale * x_sum(&x[t], s, blocks) as f32);
-                p = _mm512_add_ps(p, _mm512_mul_ps(load(&tile.offsets[s]), x_sum));
+                let x_sum = _mm512_set1_ps(x_scale * x_sum[t] as f32);
+                p = _mm512_add_ps(p, _mm512_mul_ps(load(&tile.offsets[b]), x_sum));
             }
             p
         })
     };
     let add = |a: [__m512; T], b: [__m512; T]| -> [__m512; T] { core::array::from_fn(|t| _mm512_add_ps(a[t], b[t])) };
     // Blocks of 32, or pairs of blocks of 16: the tree's leaves either way.
-    let leaf = |b: usize| if form.wide { block(2 * b, 2) } else { add(block(2 * b, 1), block(2 * b + 1, 1)) };
+    let leaf = |b: usize| if form.wide { block(b) } else { add(block(2 * b), block(2 * b + 1)) };
     let half = |b: usize| add(add(leaf(b), leaf(b + 1)), add(leaf(b + 2), leaf(b + 3)));
     for (out, all) in out.iter_mut().zip(add(half(0), half(4))) {
         // SAFETY: sixteen values are written.
