@@ -52,15 +52,13 @@ impl Isa for Avx512 {
 
     #[inline(always)]
     fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]) {
-        let (x4, x1) = x.as_chunks::<4>();
-        let (out4, out1) = out[..x.len()].as_chunks_mut::<4>();
         // SAFETY: AVX-512 is there: this type's contract.
         unsafe {
-            for (x, out) in x4.iter().zip(out4) {
-                tile_step(form, tile, chunk, x, out);
-            }
-            for (x, out) in x1.iter().zip(out1) {
-                tile_step(form, tile, chunk, &[*x], core::array::from_mut(out));
+            match (form.wide, form.offset) {
+                (true, true) => tile_all::<true, true>(tile, chunk, x, out),
+                (true, false) => tile_all::<true, false>(tile, chunk, x, out),
+                (false, true) => tile_all::<false, true>(tile, chunk, x, out),
+                (false, false) => tile_all::<false, false>(tile, chunk, x, out),
             }
         }
     }
@@ -196,50 +194,101 @@ fn transpose(v: &mut [__m512i; 16]) {
     }
 }
 
-/// One chunk of sixteen rows, a lane each, against T activations.
+/// One chunk of sixteen rows against all activations, four at a time.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile_step<const T: usize>(form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>; T], out: &mut [[f32; ROWS]; T]) {
-    let Some(x) = chunks(x, chunk) else { return }; // activations are as long as the rows: never
-    // SAFETY: each read is of sixteen values.
-    let load = |row: &[f32; ROWS]| unsafe { _mm512_loadu_ps(row.as_ptr()) };
-    // The products of block `b` of `N` four-code units, scaled: [T] vectors of 16 rows.
-    let block = |b: usize| -> [__m512; T] {
-        let units = if form.wide { 8 } else { 4 };
-        let x_sum: [i32; T] = core::array::from_fn(|t| {
-            let sums = &x[t].sums;
-            if form.wide { i32::from(sums[2 * b]) + i32::from(sums[2 * b + 1]) } else { i32::from(sums[b]) }
-        });
-        let mut sums: [__m512i; T] = core::array::from_fn(|t| _mm512_set1_epi32(-form.bias() * x_sum[t]));
-        for (unit, codes) in tile.codes[b * units..][..units].iter().enumerate() {
-            // SAFETY: 64 bytes are read.
-            let w = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
-            for (sum, x) in sums.iter_mut().zip(&x) {
-                let x = x.codes.as_chunks().0[b * units + unit].map(i8::cast_unsigned);
-                *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(i32::from_le_bytes(x)));
-            }
+fn tile_all<const WIDE: bool, const OFFSET: bool>(tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]) {
+    let (x4, x1) = x.as_chunks::<4>();
+    let (out4, out1) = out[..x.len()].as_chunks_mut::<4>();
+    for (x, out) in x4.iter().zip(out4) {
+        if let Some(x) = chunks(x, chunk) {
+            tile_step::<4, WIDE, OFFSET>(tile, &x, out);
         }
-        let scales = load(&tile.scales[b]);
-        core::array::from_fn(|t| {
-            let x_scale = x[t].scales[b * units / 8];
-            let mut p = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(sums[t]));
-            if form.offset {
-                let x_sum = _mm512_set1_ps(x_scale * x_sum[t] as f32);
-                p = _mm512_add_ps(p, _mm512_mul_ps(load(&tile.offsets[b]), x_sum));
-            }
-            p
-        })
-    };
-    let add = |a: [__m512; T], b: [__m512; T]| -> [__m512; T] { core::array::from_fn(|t| _mm512_add_ps(a[t], b[t])) };
-    // Blocks of 32, or pairs of blocks of 16: the tree's leaves either way.
-    let leaf = |b: usize| if form.wide { block(b) } else { add(block(2 * b), block(2 * b + 1)) };
-    let half = |b: usize| add(add(leaf(b), leaf(b + 1)), add(leaf(b + 2), leaf(b + 3)));
-    for (out, all) in out.iter_mut().zip(add(half(0), half(4))) {
-        // SAFETY: sixteen values are written.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(load(out), all)) };
+    }
+    for (x, out) in x1.iter().zip(out1) {
+        if let Some(x) = chunks(&[*x], chunk) {
+            tile_step::<1, WIDE, OFFSET>(tile, &x, core::array::from_mut(out));
+        }
     }
 }
 
-/// Chunk `chunk` of each row.
+/// One chunk of sixteen rows, a lane each, against T activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn tile_step<const T: usize, const WIDE: bool, const OFFSET: bool>(
+    tile: &Tile,
+    x: &[ChunkX<'_>; T],
+    out: &mut [[f32; ROWS]; T],
+) {
+    // Blocks of 32, or pairs of blocks of 16: the leaves of the tree of `crate::arch::integer` either way.
+    let mut pending = [[_mm512_setzero_ps(); T]; 3]; // sums of 1, 2 and 4 leaves that wait for their neighbour
+    for leaf in 0..8 {
+        let mut sum = if WIDE {
+            tile_block::<T, 8, OFFSET>(tile, x, leaf)
+        } else {
+            let (a, b) =
+                (tile_block::<T, 4, OFFSET>(tile, x, 2 * leaf), tile_block::<T, 4, OFFSET>(tile, x, 2 * leaf + 1));
+            add(&a, &b)
+        };
+        let mut level = 0;
+        while level < 3 && leaf >> level & 1 == 1 {
+            sum = add(&pending[level], &sum);
+            level += 1;
+        }
+        if level < 3 {
+            pending[level] = sum;
+            continue;
+        }
+        for (out, sum) in out.iter_mut().zip(sum) {
+            // SAFETY: sixteen values are read and written.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum)) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add<const T: usize>(a: &[__m512; T], b: &[__m512; T]) -> [__m512; T] {
+    core::array::from_fn(|t| _mm512_add_ps(a[t], b[t]))
+}
+
+/// The scaled products of block `b`, of 4 * UNITS codes: T vectors of sixteen rows.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn tile_block<const T: usize, const UNITS: usize, const OFFSET: bool>(
+    tile: &Tile,
+    x: &[ChunkX<'_>; T],
+    b: usize,
+) -> [__m512; T] {
+    let x_sums: [i32; T] = core::array::from_fn(|t| {
+        let sums = x[t].sums;
+        if UNITS == 8 { i32::from(sums[2 * b]) + i32::from(sums[2 * b + 1]) } else { i32::from(sums[b]) }
+    });
+    let mut sums = [_mm512_setzero_si512(); T];
+    if !OFFSET {
+        sums = x_sums.map(|x_sum| _mm512_set1_epi32(-128 * x_sum));
+    }
+    for (unit, codes) in tile.codes[b * UNITS..][..UNITS].iter().enumerate() {
+        // SAFETY: 64 bytes are read.
+        let w = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
+        for (sum, x) in sums.iter_mut().zip(x) {
+            // SAFETY: b * UNITS + unit is below 64, and 64 units of 4 bytes are a chunk.
+            let x = unsafe { x.codes.as_ptr().cast::<i32>().add(b * UNITS + unit).read_unaligned() };
+            *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(x));
+        }
+    }
+    // SAFETY: sixteen values are read from each.
+    let (scales, offsets) =
+        unsafe { (_mm512_loadu_ps(tile.scales[b].as_ptr()), _mm512_loadu_ps(tile.offsets[b].as_ptr())) };
+    core::array::from_fn(|t| {
+        let x_scale = x[t].scales[b * UNITS / 8];
+        let p = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(sums[t]));
+        if !OFFSET {
+            return p;
+        }
+        _mm512_add_ps(p, _mm512_mul_ps(offsets, _mm512_set1_ps(x_scale * x_sums[t] as f32)))
+    })
+}
+
+/// Chunk `chunk` of each row; `None` past the rows' end, which no caller reaches.
 fn chunks<'a, const T: usize>(x: &[Q8Row<'a>; T], chunk: usize) -> Option<[ChunkX<'a>; T]> {
     let mut chunks = [ChunkX::of(x.first()?, chunk)?; T];
     for (chunk_x, x) in chunks.iter_mut().zip(x) {
