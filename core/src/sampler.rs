@@ -118,7 +118,7 @@ impl Sampler {
         vocab
     }
 
-    /// Chooses a token by `logits` [V], which it spoils. `recent` are the tokens to penalize, `bias` what to add to single
+    /// Chooses a token by `logits [V]`, which it spoils. `recent` are the tokens to penalize, `bias` what to add to single
     /// logits; `scratch` has [`Self::scratch`] words.
     ///
     /// [`Error::BadArgument`] for parameters that make no sense and empty logits, [`Error::BadToken`] for an id past the logits in
@@ -261,7 +261,7 @@ pub struct LogSoftmax<'a> {
 }
 
 impl<'a> LogSoftmax<'a> {
-    /// Sums up `logits` [V].
+    /// Sums up `logits [V]`.
     pub fn new(logits: &'a [f32]) -> Self {
         let highest = logits.get(argmax(logits) as usize).map_or(f32::NEG_INFINITY, |&l| clean(l));
         let sum: f64 = logits.iter().map(|&l| f64::from(libm::expf(clean(l) - highest))).sum();
