@@ -91,6 +91,10 @@ pub(super) fn chat(args: &ChatArgs) -> Result {
                 result => result?,
             },
         }
+        // Whoever interrupts a script means all of it.
+        if !input.is_terminal() && !terminal::go_on() {
+            return Err(Failure::Cancelled);
+        }
     }
     Ok(())
 }
