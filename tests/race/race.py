@@ -160,6 +160,16 @@ def speeds(args, model, threads, rounds):
             yield row
 
 
+def depths(args, model, threads, rounds):
+    """Rows of the table of what context costs: decode as a share of decode at the first depth."""
+    first = args.depth[0]
+    for size in args.depth[1:]:
+        share = lambda who: median(rounds, lambda r: r[who]["decode", size] / r[who]["decode", first])
+        yield [model.stem, str(threads), f"{size} / {first}", *(f"{share(who):.2f}" for who in ("dsv4", "llama.cpp"))]
+
+
+DEPTHS = ["file", "threads", "decode at", "dsv4", "llama.cpp"]
+
 SPEEDS = ["file", "threads", "tokens/s", "dsv4", "llama.cpp", "ratio", "range", "dsv4 % of limit", "llama.cpp %", "limit"]
 
 
@@ -181,11 +191,14 @@ MEMORIES = ["file", "threads", "tokens", "file MB", "plan MB", "dsv4 anonymous",
             "llama.cpp anonymous", "llama.cpp peak", "its peak / file", "dsv4 load ms"]  # fmt: skip
 
 
-def bandwidths(model, threads, rounds):
+def bandwidths(args, model, threads, rounds):
     for what in ("bandwidth", "bandwidth of the file"):
         values = sorted(r[what] / 1e9 for r in rounds)
         name = "memory" if what == "bandwidth" else model.name
         yield [name, str(threads), f"{statistics.median(values):.1f}", f"{values[0]:.1f}-{values[-1]:.1f}"]
+
+
+BANDWIDTHS = ["GB/s", "threads", "median", "range"]
 
 
 def plain(head, rows):
@@ -252,7 +265,8 @@ def main():
 
     bandwidth, programs = Bandwidth(args), [Dsv4(args), Llama(args)]
     started, before, command = load(), stolen(), shlex.join(sys.argv)
-    tables = {"speed": (SPEEDS, []), "memory": (MEMORIES, []), "read": (["GB/s", "threads", "median", "range"], [])}
+    heads = {speeds: SPEEDS, depths: DEPTHS, memories: MEMORIES, bandwidths: BANDWIDTHS}
+    tables = {rows_of: [] for rows_of in heads}
     for model in args.model:
         with open(model, "rb") as file:  # into the page cache, for whoever comes first
             while file.read(1 << 24):
@@ -278,20 +292,20 @@ def main():
                             flat[" ".join(map(str, (name, *key)))] = v
                     with open(args.json, "a") as out:
                         print(json.dumps(flat), file=out)
-            tables["speed"][1].extend(speeds(args, model, threads, rounds))
-            tables["memory"][1].extend(memories(args, model, threads, rounds))
-            tables["read"][1].extend(bandwidths(model, threads, rounds))
+            for rows_of, rows in tables.items():
+                rows.extend(rows_of(args, model, threads, rounds))
+    tables = [(heads[rows_of], rows) for rows_of, rows in tables.items() if rows]
 
     steal, total = (b - a for a, b in zip(before, stolen()))
     about = f"{machine()}; {args.rounds} rounds; load average {started} before, {load()} after"
     about += f"; {steal / max(total, 1):.1%} of CPU time stolen"
     print(about)
-    for head, rows in tables.values():
+    for head, rows in tables:
         print("", *plain(head, rows), sep="\n")
     if args.markdown:
         with open(args.markdown, "a") as out:
             print(f"    {command}\n\n{about}", file=out)
-            for head, rows in tables.values():
+            for head, rows in tables:
                 print("", *markdown(head, rows), sep="\n", file=out)
 
 

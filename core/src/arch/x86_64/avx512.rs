@@ -247,45 +247,57 @@ fn tile_step<const T: usize, const WIDE: bool, const OFFSET: bool>(
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn add<const T: usize>(a: &[__m512; T], b: &[__m512; T]) -> [__m512; T] {
-    core::array::from_fn(|t| _mm512_add_ps(a[t], b[t]))
+    let mut sum = *a;
+    for t in 0..T {
+        sum[t] = _mm512_add_ps(a[t], b[t]);
+    }
+    sum
 }
 
 /// The scaled products of block `b`, of 4 * UNITS codes: T vectors of sixteen rows.
+///
+/// Plain loops over indices: adapters of iterators are functions of their own, compiled without these instructions
+/// wherever the optimizer does not see through them.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
+#[allow(clippy::needless_range_loop)]
 fn tile_block<const T: usize, const UNITS: usize, const OFFSET: bool>(
     tile: &Tile,
     x: &[ChunkX<'_>; T],
     b: usize,
 ) -> [__m512; T] {
-    let x_sums: [i32; T] = core::array::from_fn(|t| {
-        let sums = x[t].sums;
-        if UNITS == 8 { i32::from(sums[2 * b]) + i32::from(sums[2 * b + 1]) } else { i32::from(sums[b]) }
-    });
+    let mut x_sums = [0; T];
     let mut sums = [_mm512_setzero_si512(); T];
-    if !OFFSET {
-        sums = x_sums.map(|x_sum| _mm512_set1_epi32(-128 * x_sum));
+    for t in 0..T {
+        let of_16 = x[t].sums;
+        x_sums[t] =
+            if UNITS == 8 { i32::from(of_16[2 * b]) + i32::from(of_16[2 * b + 1]) } else { i32::from(of_16[b]) };
+        if !OFFSET {
+            sums[t] = _mm512_set1_epi32(-128 * x_sums[t]);
+        }
     }
-    for (unit, codes) in tile.codes[b * UNITS..][..UNITS].iter().enumerate() {
+    for unit in b * UNITS..(b + 1) * UNITS {
         // SAFETY: 64 bytes are read.
-        let w = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
-        for (sum, x) in sums.iter_mut().zip(x) {
-            // SAFETY: b * UNITS + unit is below 64, and 64 units of 4 bytes are a chunk.
-            let x = unsafe { x.codes.as_ptr().cast::<i32>().add(b * UNITS + unit).read_unaligned() };
-            *sum = _mm512_dpbusd_epi32(*sum, w, _mm512_set1_epi32(x));
+        let w = unsafe { _mm512_loadu_si512(tile.codes[unit].as_ptr().cast()) };
+        for t in 0..T {
+            // SAFETY: a unit is below 64, and 64 units of 4 bytes are a chunk.
+            let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(unit).read_unaligned() };
+            sums[t] = _mm512_dpbusd_epi32(sums[t], w, _mm512_set1_epi32(x));
         }
     }
     // SAFETY: sixteen values are read from each.
     let (scales, offsets) =
         unsafe { (_mm512_loadu_ps(tile.scales[b].as_ptr()), _mm512_loadu_ps(tile.offsets[b].as_ptr())) };
-    core::array::from_fn(|t| {
+    let mut products = [_mm512_setzero_ps(); T];
+    for t in 0..T {
         let x_scale = x[t].scales[b * UNITS / 8];
-        let p = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(sums[t]));
-        if !OFFSET {
-            return p;
+        products[t] = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(sums[t]));
+        if OFFSET {
+            let offset = _mm512_mul_ps(offsets, _mm512_set1_ps(x_scale * x_sums[t] as f32));
+            products[t] = _mm512_add_ps(products[t], offset);
         }
-        _mm512_add_ps(p, _mm512_mul_ps(offsets, _mm512_set1_ps(x_scale * x_sums[t] as f32)))
-    })
+    }
+    products
 }
 
 /// Chunk `chunk` of each row; `None` past the rows' end, which no caller reaches.
