@@ -33,7 +33,15 @@ impl<'a> Arena<'a> {
         Ok(Self { rest: Some(memory), used: 0, given })
     }
 
-    /// A slice of `len` zeroed values. While counting it is empty. [`Error::TooLarge`] when the sum passes `usize`.
+    /// A slice of `len` values, zeroed: for what is read before all of it is written.
+    pub fn take_zeroed<T: Pod>(&mut self, len: usize) -> Result<&'a mut [T]> {
+        let taken = self.take(len)?;
+        taken.fill(T::zeroed());
+        Ok(taken)
+    }
+
+    /// A slice of `len` values, as the caller left them: a cache of gigabytes is not touched before it is used. While
+    /// counting it is empty. [`Error::TooLarge`] when the sum passes `usize`.
     ///
     /// A region too small gives [`Error::MemoryTooSmall`] with the bytes needed up to here: callers who count first
     /// (all in this crate do, through [`Arena::check`]) report the whole need instead.
@@ -46,7 +54,6 @@ impl<'a> Arena<'a> {
         let small = Error::MemoryTooSmall { need: self.used as u64, got: self.given as u64 };
         let (taken, rest) = rest.split_at_mut_checked(bytes).ok_or(small)?;
         self.rest = Some(rest);
-        taken.fill(0);
         bytemuck::try_cast_slice_mut(&mut taken[..len * size_of::<T>()])
             .map_err(|_| Error::MemoryMisaligned { align: ALIGN as u32 })
     }

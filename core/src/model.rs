@@ -39,10 +39,10 @@ impl<'a> Region<'a> {
     fn carve(arena: &mut Arena<'a>, config: &Config) -> Result<Self> {
         let records = Weights::record_count(config);
         Ok(Self {
-            records: arena.take(records)?,
-            order: arena.take(records)?,
-            rope_window: arena.take(config.rotary / 2)?,
-            rope_compress: arena.take(config.rotary / 2)?,
+            records: arena.take_zeroed(records)?,
+            order: arena.take_zeroed(records)?,
+            rope_window: arena.take_zeroed(config.rotary / 2)?,
+            rope_compress: arena.take_zeroed(config.rotary / 2)?,
         })
     }
 }

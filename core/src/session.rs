@@ -18,7 +18,7 @@ pub struct SessionParams {
     pub context: usize,
     /// Tokens evaluated together at most: more make prefill faster and scratch larger. Never changes results.
     pub batch: usize,
-    /// Positions that [`Session::rewind`] can go back at any time.
+    /// Positions that [`Session::rewind`] can go back from the furthest evaluated, at least.
     pub rewind: usize,
     /// How matrices are multiplied.
     pub matmul: MatmulMode,

@@ -10,9 +10,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// `len` bytes of 0xAA, so that what is taken for zeroed shows.
+    /// `len` bytes of 0xFF (NaN as floats), so that what is read before it is written shows.
     pub fn new(len: usize) -> Self {
-        let bytes = vec![0xaa; len + 2 * ALIGN];
+        let bytes = vec![0xff; len + 2 * ALIGN];
         let start = bytes.as_ptr().align_offset(ALIGN);
         Self { bytes, start, len }
     }

@@ -50,8 +50,7 @@ fn check(dtype: DType, rows: usize, cols: usize, count: usize, seed: &mut u64) {
             let got = product(level, mode, weights, &x, count);
             assert!(want == got, "{dtype:?} {rows}x{cols} {mode:?} {level:?}, {count} activations");
             // The same activations alone.
-            let alone: Vec<u32> =
-                x.chunks(cols).flat_map(|x| product(level, mode, weights, x, 1)).collect();
+            let alone: Vec<u32> = x.chunks(cols).flat_map(|x| product(level, mode, weights, x, 1)).collect();
             assert!(want == alone, "{dtype:?} {rows}x{cols} {mode:?} {level:?}, one by one");
         }
     }

@@ -12,7 +12,7 @@ use super::indexer::visible;
 use crate::arch::disjoint::{for_each_chunk, for_each_chunk2};
 use crate::cache::{Entries, EntriesMut};
 use crate::config::{Config, MAX_HEAD_SIZE};
-use crate::kernel::math::{axpy, dot, exp};
+use crate::kernel::math::{self, axpy, dot, exp};
 use crate::kernel::norm::{rms_norm, rms_norm_plain};
 use crate::kernel::rope::Rotation;
 use crate::weights::Vector;
@@ -162,7 +162,7 @@ fn attend_heads(keys: &Keys<'_>, queries: &[f32], size: usize, state: &mut [(f32
             }
         }
         for ((p, (max, sum)), out) in p.iter_mut().zip(&mut *state).zip(out.chunks_mut(size)) {
-            let new_max = p[..n].iter().fold(*max, |max, &p| max.max(p));
+            let new_max = math::max(*max, &p[..n]);
             let correction = exp(*max - new_max);
             *max = new_max;
             *sum *= correction;

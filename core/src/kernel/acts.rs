@@ -126,13 +126,13 @@ fn quantize(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i1
     sums[values.len() / 16..].fill(0);
     for (block, (x, scale)) in values.chunks(BLOCK).zip(scales).enumerate() {
         let codes = &mut codes[block * BLOCK..][..BLOCK];
-        let max = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        // Magnitudes order as their bits do, and integers have a maximum that vectorizes.
+        let max = f32::from_bits(x.iter().fold(0, |max, x| max.max(x.abs().to_bits())));
         *scale = max / 127.0;
         let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
         for (code, x) in codes.iter_mut().zip(x) {
-            // Adding 1.5 * 2^23 rounds to the nearest even integer (|x * inverse| <= 127).
-            const ROUND: f32 = 12_582_912.0;
-            *code = (x * inverse + ROUND - ROUND) as i8;
+            // Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits (|x * inverse| <= 127).
+            *code = (x * inverse + 12_582_912.0).to_bits() as i8;
         }
         for (sum, codes) in sums[block * 2..][..2].iter_mut().zip(codes.chunks(16)) {
             *sum = codes.iter().map(|&c| i16::from(c)).sum();

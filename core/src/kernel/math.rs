@@ -48,10 +48,11 @@ pub fn softplus(x: f32) -> f32 {
     if x > 20.0 { x } else { libm::log1pf(libm::expf(x)) }
 }
 
-/// Lanes of every f32 reduction: element i adds to lane i mod 16, lanes are then added pairwise.
-pub const LANES: usize = 16;
+/// Lanes of every f32 sum: element i adds to lane i mod 64, lanes are then added pairwise. Four 512-bit vectors: an
+/// addition's latency is about four times its rate.
+pub const LANES: usize = 64;
 
-/// Adds the lanes pairwise: i with i + 8, then + 4, + 2, + 1.
+/// Adds the lanes pairwise: i with i + 32, then + 16, and so on.
 #[inline(always)]
 pub fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
@@ -64,7 +65,7 @@ pub fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// `lanes[i mod 16] += a[i] * b[i]`, over the shorter length.
+/// `lanes[i mod 64] += a[i] * b[i]`, over the shorter length.
 #[inline(always)]
 pub fn dot_into(lanes: &mut [f32; LANES], a: &[f32], b: &[f32]) {
     let len = a.len().min(b.len());
@@ -86,6 +87,23 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];
     dot_into(&mut lanes, a, b);
     sum_lanes(lanes)
+}
+
+/// The largest of `start` and `values`; NaN is passed over.
+#[inline(always)]
+pub fn max(start: f32, values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [start; 16];
+    let (chunks, tail) = values.as_chunks::<16>();
+    for chunk in chunks {
+        for i in 0..16 {
+            lanes[i] = larger(lanes[i], chunk[i]);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(tail) {
+        *lane = larger(*lane, *value);
+    }
+    lanes.into_iter().fold(start, larger)
 }
 
 /// `y += a * x`.

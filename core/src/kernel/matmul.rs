@@ -95,7 +95,7 @@ fn block(cx: &Context<'_>, job: &Job<'_>, first: usize, mut columns: Columns<'_>
     }
 }
 
-/// `sums[j] = W[row] . x[j]` in f32: the row decoded 256 weights at a time, 16 lanes.
+/// `sums[j] = W[row] . x[j]` in f32: the row decoded 256 weights at a time.
 #[inline(always)]
 fn dot_f32(weights: &Matrix<'_>, row: usize, x: &[&[f32]; TILE], sums: &mut [f32]) {
     let mut lanes = [[0.0; LANES]; TILE];

@@ -135,13 +135,13 @@ struct Region<'m> {
 impl<'m> Region<'m> {
     fn carve(arena: &mut Arena<'m>, sizes: &Sizes) -> Result<Self> {
         Ok(Self {
-            tokens: arena.take(sizes.tokens)?,
-            pool: arena.take(sizes.pool)?,
-            token_slots: arena.take(table::slots(sizes.tokens).ok_or(Error::TooLarge)?)?,
-            merges: arena.take(sizes.merges)?,
-            merge_slots: arena.take(table::slots(sizes.merges).ok_or(Error::TooLarge)?)?,
-            added: arena.take(sizes.added)?,
-            of_byte: arena.take(256)?,
+            tokens: arena.take_zeroed(sizes.tokens)?,
+            pool: arena.take_zeroed(sizes.pool)?,
+            token_slots: arena.take_zeroed(table::slots(sizes.tokens).ok_or(Error::TooLarge)?)?,
+            merges: arena.take_zeroed(sizes.merges)?,
+            merge_slots: arena.take_zeroed(table::slots(sizes.merges).ok_or(Error::TooLarge)?)?,
+            added: arena.take_zeroed(sizes.added)?,
+            of_byte: arena.take_zeroed(256)?,
         })
     }
 }
