@@ -36,23 +36,13 @@ pub struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Vector `i` [size] in f32: where it lies, or decoded into `buffer` [at least size].
-    pub fn get<'b>(&self, i: usize, buffer: &'b mut [f32]) -> &'b [f32]
-    where
-        'a: 'b,
-    {
+    /// Vector `i` [size] in f32, where it lies.
+    #[inline(always)]
+    pub fn get(&self, i: usize) -> &'a [f32] {
         let stride = self.format.bytes(self.size);
-        let stored = &self.bytes[i * stride..][..stride];
         match self.format {
-            CacheFormat::F32 => match bytemuck::try_cast_slice(stored) {
-                Ok(values) => values,
-                Err(_) => {
-                    for (value, bytes) in buffer.iter_mut().zip(stored.as_chunks::<4>().0) {
-                        *value = f32::from_ne_bytes(*bytes);
-                    }
-                    &buffer[..self.size]
-                }
-            },
+            // The cache's memory is made of whole f32.
+            CacheFormat::F32 => bytemuck::try_cast_slice(&self.bytes[i * stride..][..stride]).unwrap_or(&[]),
         }
     }
 }

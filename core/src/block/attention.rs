@@ -11,14 +11,14 @@ use super::Batch;
 use super::indexer::visible;
 use crate::arch::disjoint::{for_each_chunk, for_each_chunk2};
 use crate::cache::{Entries, EntriesMut};
-use crate::config::{Config, MAX_HEAD_SIZE};
-use crate::kernel::math::{self, axpy, dot, exp};
+use crate::config::Config;
+use crate::kernel::math::{self, dot4, exp, weighted_sum};
 use crate::kernel::norm::{rms_norm, rms_norm_plain};
 use crate::kernel::rope::Rotation;
 use crate::weights::Vector;
 
-/// Keys of one step of the softmax.
-const TILE: usize = 32;
+/// Keys of one step of the softmax: sixteen of 512 values fit the first cache.
+const TILE: usize = 16;
 
 /// Heads that one task computes.
 const HEADS: usize = 8;
@@ -94,10 +94,10 @@ impl Keys<'_> {
 
     /// Key `j` [d]: the window's, then the entries'.
     #[inline(always)]
-    fn get<'b>(&'b self, j: usize, buffer: &'b mut [f32]) -> &'b [f32] {
+    fn get(&self, j: usize) -> &[f32] {
         let (in_window, kept) = self.counts;
         if j < in_window {
-            return self.seen.window.get((self.position + 1 - in_window + j) % self.seen.ring, buffer);
+            return self.seen.window.get((self.position + 1 - in_window + j) % self.seen.ring);
         }
         let Some((entries, m)) = &self.seen.entries else { return &[] };
         let mut entry = j - in_window;
@@ -106,7 +106,7 @@ impl Keys<'_> {
         {
             entry = selected[self.t * k + entry] as usize;
         }
-        entries.get(entry, buffer)
+        entries.get(entry)
     }
 }
 
@@ -150,33 +150,25 @@ pub fn attend(
 #[inline(always)]
 fn attend_heads(keys: &Keys<'_>, queries: &[f32], size: usize, state: &mut [(f32, f32); HEADS], out: &mut [f32]) {
     let scale = 1.0 / libm::sqrtf(size as f32);
-    let mut buffer = [0.0; MAX_HEAD_SIZE];
     out.fill(0.0);
     for start in (0..keys.len()).step_by(TILE) {
         let n = TILE.min(keys.len() - start);
-        let mut p = [[0.0; TILE]; HEADS];
-        for j in 0..n {
-            let key = keys.get(start + j, &mut buffer);
-            for (p, query) in p.iter_mut().zip(queries.chunks(size)) {
-                p[j] = dot(query, key) * scale;
+        // A tile that is not full repeats its last key, and forgets what comes of that.
+        let tile: [&[f32]; TILE] = core::array::from_fn(|j| keys.get(start + j.min(n - 1)));
+        let heads = queries.chunks(size).zip(&mut *state).zip(out.chunks_mut(size));
+        for ((query, (max, sum)), out) in heads {
+            let mut p = [0.0; TILE];
+            for (p, keys) in p.as_chunks_mut().0.iter_mut().zip(tile.as_chunks().0) {
+                *p = dot4(query, *keys);
             }
-        }
-        for ((p, (max, sum)), out) in p.iter_mut().zip(&mut *state).zip(out.chunks_mut(size)) {
+            p.iter_mut().for_each(|p| *p *= scale);
             let new_max = math::max(*max, &p[..n]);
             let correction = exp(*max - new_max);
             *max = new_max;
+            p.iter_mut().for_each(|p| *p = exp(*p - new_max));
             *sum *= correction;
-            out.iter_mut().for_each(|o| *o *= correction);
-            for p in &mut p[..n] {
-                *p = exp(*p - new_max);
-                *sum += *p;
-            }
-        }
-        for j in 0..n {
-            let value = keys.get(start + j, &mut buffer);
-            for (p, out) in p.iter().zip(out.chunks_mut(size)) {
-                axpy(p[j], value, out);
-            }
+            p[..n].iter().for_each(|p| *sum += p);
+            weighted_sum(correction, &p[..n], &tile[..n], out);
         }
     }
 }

@@ -8,8 +8,8 @@
 use super::Batch;
 use crate::arch::disjoint::for_each_chunk;
 use crate::cache::Entries;
-use crate::config::{Config, MAX_HEAD_SIZE};
-use crate::kernel::math::dot;
+use crate::config::Config;
+use crate::kernel::math::dot4;
 use crate::kernel::rope::Rotation;
 use crate::kernel::top_k::top_k;
 
@@ -69,16 +69,11 @@ pub fn select(
             let end = visible(batch.start + t, 4);
             let query = &queries[t * heads * size..][..heads * size];
             let head_weights = &head_weights[t * heads..][..heads];
-            let mut buffer = [0.0; MAX_HEAD_SIZE];
             batch.cx.level.vectorize(
                 #[inline(always)]
                 || {
                     for (s, score) in (s..end).zip(scores) {
-                        let key = keys.get(s, &mut buffer);
-                        *score = 0.0;
-                        for (query, w) in query.chunks(size).zip(head_weights) {
-                            *score += w * dot(query, key).max(0.0);
-                        }
+                        *score = self::score(query, head_weights, size, keys.get(s));
                     }
                 },
             );
@@ -91,4 +86,19 @@ pub fn select(
             }
         });
     }
+}
+
+/// `sum_h w_h relu(q_h . k)`, in the order of the heads.
+#[inline(always)]
+fn score(query: &[f32], head_weights: &[f32], size: usize, key: &[f32]) -> f32 {
+    let mut score = 0.0;
+    for (queries, w) in query.chunks(4 * size).zip(head_weights.chunks(4)) {
+        // A group that is not full repeats its first head, and forgets what comes of that.
+        let head = |h: usize| queries.get(h * size..(h + 1) * size).unwrap_or(&queries[..size]);
+        let products = dot4(key, [head(0), head(1), head(2), head(3)]);
+        for (w, product) in w.iter().zip(products) {
+            score += w * product.max(0.0);
+        }
+    }
+    score
 }

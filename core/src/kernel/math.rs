@@ -52,10 +52,10 @@ pub fn softplus(x: f32) -> f32 {
 /// addition's latency is about four times its rate.
 pub const LANES: usize = 64;
 
-/// Adds the lanes pairwise: i with i + 32, then + 16, and so on.
+/// Adds the lanes pairwise: i with i + N/2, then + N/4, and so on; N is a power of two.
 #[inline(always)]
-pub fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
+pub fn sum_lanes<const N: usize>(mut lanes: [f32; N]) -> f32 {
+    let mut half = N / 2;
     while half > 0 {
         for i in 0..half {
             lanes[i] += lanes[i + half];
@@ -89,6 +89,29 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum_lanes(lanes)
 }
 
+/// The dot products of `a` with four vectors as long, in 16 lanes each: `a` is read once, and four sums hide the
+/// latency of one.
+#[inline(always)]
+pub fn dot4(a: &[f32], b: [&[f32]; 4]) -> [f32; 4] {
+    const WIDTH: usize = 16;
+    let (chunks, tail) = a.as_chunks::<WIDTH>();
+    let b = b.map(|b| b[..a.len()].as_chunks::<WIDTH>());
+    let mut lanes = [[0.0; WIDTH]; 4];
+    for (c, a) in chunks.iter().enumerate() {
+        for j in 0..4 {
+            for i in 0..WIDTH {
+                lanes[j][i] += a[i] * b[j].0[c][i];
+            }
+        }
+    }
+    for j in 0..4 {
+        for (i, (a, b)) in tail.iter().zip(b[j].1).enumerate() {
+            lanes[j][i] += a * b;
+        }
+    }
+    lanes.map(sum_lanes)
+}
+
 /// The largest of `start` and `values`; NaN is passed over.
 #[inline(always)]
 pub fn max(start: f32, values: &[f32]) -> f32 {
@@ -111,6 +134,30 @@ pub fn max(start: f32, values: &[f32]) -> f32 {
 pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += a * x;
+    }
+}
+
+/// `y = factor * y + sum_j a[j] x[j]`, added in the order of j, 64 values of `y` at a time: each is read and written
+/// once. The vectors are at least as long as `y`.
+#[inline(always)]
+pub fn weighted_sum(factor: f32, a: &[f32], x: &[&[f32]], y: &mut [f32]) {
+    const WIDTH: usize = 64;
+    let (chunks, tail) = y.as_chunks_mut::<WIDTH>();
+    for (c, y) in chunks.iter_mut().enumerate() {
+        let mut sum = *y;
+        sum.iter_mut().for_each(|s| *s *= factor);
+        for (a, x) in a.iter().zip(x) {
+            let x = &x.as_chunks::<WIDTH>().0[c];
+            for i in 0..WIDTH {
+                sum[i] += a * x[i];
+            }
+        }
+        *y = sum;
+    }
+    let start = chunks.len() * WIDTH;
+    tail.iter_mut().for_each(|y| *y *= factor);
+    for (a, x) in a.iter().zip(x) {
+        axpy(*a, &x[start..], tail);
     }
 }
 
