@@ -55,11 +55,13 @@ impl<'a> Matrix<'a> {
     }
 
     /// The stored bytes of row `row`.
+    #[inline(always)]
     pub fn row(&self, row: usize) -> &'a [u8] {
         &self.data[row * self.row_bytes..][..self.row_bytes]
     }
 
     /// The E8M0 scales that serve row `row` (of its tile row for FP8); empty for GGML's types.
+    #[inline(always)]
     pub fn row_scales(&self, row: usize) -> &'a [u8] {
         match self.dtype {
             DType::F8_E4M3 => {
@@ -91,6 +93,7 @@ impl<'a> Matrix<'a> {
 
     /// Decodes row `row`, columns `start..start + out.len()`, to f32. `start` must be a multiple of the type's block
     /// and `out` whole blocks.
+    #[inline(always)]
     pub fn decode(&self, row: usize, start: usize, out: &mut [f32]) {
         quant::decode(self.dtype, self.row(row), self.row_scales(row), start, out);
     }
