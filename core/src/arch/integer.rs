@@ -35,7 +35,15 @@ const TILE_FROM: usize = 3;
 #[repr(align(64))]
 pub(super) struct Sums(pub(super) [i32; 16]);
 
-/// A chunk of activations.
+/// One activation, cut into chunks.
+#[derive(Clone, Copy)]
+pub(super) struct RowX<'a> {
+    codes: &'a [[i8; CHUNK]],
+    scales: &'a [[f32; CHUNK / 32]],
+    sums: &'a [[i16; CHUNK / 16]],
+}
+
+/// A chunk of one activation.
 #[derive(Clone, Copy)]
 pub(super) struct ChunkX<'a> {
     pub(super) codes: &'a [i8; CHUNK],
@@ -45,15 +53,17 @@ pub(super) struct ChunkX<'a> {
     pub(super) sums: &'a [i16; CHUNK / 16],
 }
 
-impl<'a> ChunkX<'a> {
-    /// Chunk `chunk` of a row; `None` past its end (rows are padded to whole chunks).
+impl<'a> RowX<'a> {
+    const EMPTY: Self = Self { codes: &[], scales: &[], sums: &[] };
+
+    fn new(row: &Q8Row<'a>) -> Self {
+        Self { codes: row.codes.as_chunks().0, scales: row.scales.as_chunks().0, sums: row.sums.as_chunks().0 }
+    }
+
+    /// Chunk `chunk`; `None` past the end, which no caller reaches: activations are padded to whole chunks.
     #[inline(always)]
-    pub(super) fn of(x: &Q8Row<'a>, chunk: usize) -> Option<Self> {
-        Some(Self {
-            codes: x.codes.as_chunks().0.get(chunk)?,
-            scales: x.scales.as_chunks().0.get(chunk)?,
-            sums: x.sums.as_chunks().0.get(chunk)?,
-        })
+    pub(super) fn chunk(&self, chunk: usize) -> Option<ChunkX<'a>> {
+        Some(ChunkX { codes: self.codes.get(chunk)?, scales: self.scales.get(chunk)?, sums: self.sums.get(chunk)? })
     }
 }
 
@@ -112,7 +122,7 @@ pub(super) trait Isa: Copy {
     fn seal(self, tile: &mut Tile);
 
     /// Adds one chunk of sixteen rows against each activation to its sixteen outputs.
-    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]);
+    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]);
 }
 
 /// A row of weights.
@@ -203,11 +213,11 @@ impl<P: Products> Isa for P {
     fn seal(self, _: &mut Tile) {}
 
     #[inline(always)]
-    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]) {
+    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
         for r in 0..ROWS {
             let w = Unpacked { codes: tile.rows[r], scales: tile.row_scales[r], offsets: tile.row_offsets[r] };
             for (x, out) in x.iter().zip(&mut *out) {
-                if let Some(x) = ChunkX::of(x, chunk) {
+                if let Some(x) = x.chunk(chunk) {
                     out[r] += self.chunk(form, &w, x);
                 }
             }
@@ -227,44 +237,51 @@ pub fn matmul<'x>(
 ) {
     for start in (0..count).step_by(BATCH) {
         let n = BATCH.min(count - start);
-        let mut rows = [Q8Row::EMPTY; BATCH];
+        let mut rows = [RowX::EMPTY; BATCH];
         for (t, row) in rows[..n].iter_mut().enumerate() {
-            *row = x(start + t);
+            *row = RowX::new(&x(start + t));
         }
-        let (rows, weights) = (&rows[..n], *weights);
-        let columns = &mut *columns;
+        let work = Work { weights: *weights, first, x: &rows[..n], start };
         match level.kind() {
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => level.vectorize(
-                #[inline(always)]
-                || block(super::x86_64::avx512::Avx512, &weights, first, rows, start, columns),
-            ),
+            Kind::Avx512 => super::x86_64::avx512::block(level, &work, columns),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => level.vectorize(
                 #[inline(always)]
-                || block(super::x86_64::avx2::Avx2, &weights, first, rows, start, columns),
+                || block(super::x86_64::avx2::Avx2, &work, columns),
             ),
-            _ => block(Scalar, &weights, first, rows, start, columns),
+            _ => block(Scalar, &work, columns),
         }
     }
 }
 
+/// A block of rows against a batch of activations.
+pub(super) struct Work<'a> {
+    pub(super) weights: Matrix<'a>,
+    /// The first row.
+    first: usize,
+    x: &'a [RowX<'a>],
+    /// Where the batch's outputs start among the columns' rows.
+    start: usize,
+}
+
+/// Computes the columns, whose width is the number of rows.
 #[inline(always)]
-fn block<I: Isa>(isa: I, weights: &Matrix<'_>, first: usize, x: &[Q8Row<'_>], start: usize, columns: &mut Columns<'_>) {
+pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) {
+    let Work { weights, first, x, start } = *work;
     let (dtype, cols) = (weights.dtype(), weights.cols());
     let form = Form { wide: quant::sub_block(dtype) == 32, offset: quant::has_offset(dtype) };
     let chunks = cols.div_ceil(CHUNK);
-    let load = |row: usize, chunk: usize| {
-        let row = Row { dtype, data: weights.row(row), scales: weights.row_scales(row) };
-        isa.load(row, chunk * CHUNK, CHUNK.min(cols - chunk * CHUNK))
-    };
+    let row = |row: usize| Row { dtype, data: weights.row(row), scales: weights.row_scales(row) };
+    let len = |chunk: usize| CHUNK.min(cols - chunk * CHUNK);
     if x.len() < TILE_FROM {
         for i in 0..columns.width() {
             let mut out = [0.0; TILE_FROM];
+            let row = row(first + i);
             for chunk in 0..chunks {
-                let w = load(first + i, chunk);
+                let w = isa.load(row, chunk * CHUNK, len(chunk));
                 for (x, out) in x.iter().zip(&mut out) {
-                    if let Some(x) = ChunkX::of(x, chunk) {
+                    if let Some(x) = x.chunk(chunk) {
                         *out += isa.chunk(form, &w, x);
                     }
                 }
@@ -281,7 +298,7 @@ fn block<I: Isa>(isa: I, weights: &Matrix<'_>, first: usize, x: &[Q8Row<'_>], st
         let mut out = [[0.0; ROWS]; BATCH];
         for chunk in 0..chunks {
             for r in 0..n {
-                isa.place(r, &load(first + i + r, chunk), &mut tile);
+                isa.place(r, &isa.load(row(first + i + r), chunk * CHUNK, len(chunk)), &mut tile);
             }
             isa.seal(&mut tile);
             isa.tile(form, &tile, chunk, x, &mut out);

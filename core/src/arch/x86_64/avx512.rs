@@ -5,8 +5,10 @@
 
 mod weights;
 
-use crate::arch::integer::{ChunkX, Form, Isa, ROWS, Row, Tile};
-use crate::kernel::acts::Q8Row;
+use crate::arch::disjoint::Columns;
+use crate::arch::integer::{self, ChunkX, Form, Isa, ROWS, Row, RowX, Tile, Work};
+use crate::arch::level::Level;
+use crate::dtype::DType;
 use core::arch::x86_64::*;
 use weights::Weights;
 
@@ -19,15 +21,50 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// [`integer::block`], compiled once for each type that is unpacked in registers: with the type known, no weight goes
+/// through memory.
+pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
+    macro_rules! by_type {
+        ($($dtype:ident),+) => {
+            match work.weights.dtype() {
+                $(DType::$dtype => {
+                    #[derive(Clone, Copy)]
+                    struct Known;
+                    impl Format for Known {
+                        const DTYPE: Option<DType> = Some(DType::$dtype);
+                    }
+                    level.vectorize(#[inline(always)] || integer::block(Avx512(Known), work, columns))
+                })+
+                _ => level.vectorize(#[inline(always)] || integer::block(Avx512(Any), work, columns)),
+            }
+        };
+    }
+    by_type!(Q4_K, Q5_K, Q6_K, Q8_0, MXFP4, IQ2_XS);
+}
+
+/// What is known of the weights' type at compile time.
+trait Format: Copy {
+    const DTYPE: Option<DType>;
+}
+
+/// Nothing.
+#[derive(Clone, Copy)]
+struct Any;
+
+impl Format for Any {
+    const DTYPE: Option<DType> = None;
+}
+
 /// Only to be used inside [`vectorize`].
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512;
+struct Avx512<F>(F);
 
-impl Isa for Avx512 {
+impl<F: Format> Isa for Avx512<F> {
     type Weights = Weights;
 
     #[inline(always)]
     fn load(self, row: Row<'_>, start: usize, len: usize) -> Weights {
+        let row = Row { dtype: F::DTYPE.unwrap_or(row.dtype), ..row };
         // SAFETY: AVX-512 is there: this type's contract.
         unsafe { weights::load(row, start, len) }
     }
@@ -51,7 +88,7 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]) {
+    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
         // SAFETY: AVX-512 is there: this type's contract.
         unsafe {
             match (form.wide, form.offset) {
@@ -196,7 +233,7 @@ fn transpose(v: &mut [__m512i; 16]) {
 
 /// One chunk of sixteen rows against all activations, four at a time.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile_all<const WIDE: bool, const OFFSET: bool>(tile: &Tile, chunk: usize, x: &[Q8Row<'_>], out: &mut [[f32; ROWS]]) {
+fn tile_all<const WIDE: bool, const OFFSET: bool>(tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
     let (x4, x1) = x.as_chunks::<4>();
     let (out4, out1) = out[..x.len()].as_chunks_mut::<4>();
     for (x, out) in x4.iter().zip(out4) {
@@ -301,10 +338,10 @@ fn tile_block<const T: usize, const UNITS: usize, const OFFSET: bool>(
 }
 
 /// Chunk `chunk` of each row; `None` past the rows' end, which no caller reaches.
-fn chunks<'a, const T: usize>(x: &[Q8Row<'a>; T], chunk: usize) -> Option<[ChunkX<'a>; T]> {
-    let mut chunks = [ChunkX::of(x.first()?, chunk)?; T];
+fn chunks<'a, const T: usize>(x: &[RowX<'a>; T], chunk: usize) -> Option<[ChunkX<'a>; T]> {
+    let mut chunks = [x.first()?.chunk(chunk)?; T];
     for (chunk_x, x) in chunks.iter_mut().zip(x) {
-        *chunk_x = ChunkX::of(x, chunk)?;
+        *chunk_x = x.chunk(chunk)?;
     }
     Some(chunks)
 }
