@@ -52,7 +52,7 @@ def encode(tok: Tokenizer, doc: data.Document) -> tuple[list[int], list[float], 
     return e.ids, weights, spans
 
 
-def row(tok: Tokenizer, rng: random.Random, length: int, evaluate: bool = False, kind: str | None = None):
+def row(tok: Tokenizer, rng: random.Random, length: int, evaluate: bool = False, kind: str = "broad"):
     """One row of exactly length + 1 tokens (inputs and shifted targets share it)."""
     while True:
         ids, weights, spans = encode(tok, data.document(rng, length, evaluate, kind))
@@ -60,7 +60,7 @@ def row(tok: Tokenizer, rng: random.Random, length: int, evaluate: bool = False,
             return ids[: length + 1], weights[: length + 1], [s for s in spans if s.last <= length]
 
 
-def batch(tok: Tokenizer, rng: random.Random, count: int, length: int, evaluate: bool = False, kind: str | None = None):
+def batch(tok: Tokenizer, rng: random.Random, count: int, length: int, evaluate: bool = False, kind: str = "broad"):
     rows = [row(tok, rng, length, evaluate, kind) for _ in range(count)]
     ids = torch.tensor([r[0] for r in rows])
     weights = torch.tensor([r[1] for r in rows])

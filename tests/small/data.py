@@ -35,7 +35,6 @@ RELATIONS: dict[str, tuple[str, list[str], str, list[str], str]] = {
     "wears": ("{s} wears {v}.", ["Which color does {s} wear?", "What color does {s} wear?"], "{s} wears", COLORS, "color"),
     "lives": ("{s} lives near the {v}.", ["Where does {s} live?", "Do you know where {s} lives?"], "{s} lives near the", PLACES, "home"),
     "job": ("{s} works as a {v}.", ["What is the job of {s}?", "What does {s} work as?"], "{s} works as a", JOBS, "job"),
-    "number": ("The number of {s} is {v}.", ["What is the number of {s}?", "Which number does {s} have?"], "The number of {s} is", [], "number"),
     "place": ("The {s} is in the {v}.", ["Where is the {s}?", "Do you know where the {s} is?"], "The {s} is in the", PLACES, "place"),
     "visit": ("{s} went to {v}.", ["Where did {s} go?", "Which city did {s} visit?"], "{s} went to", CITIES, "city"),
 }
@@ -98,7 +97,9 @@ class Document:
     rng: random.Random
     evaluate: bool = False
     pieces: list[Piece] = field(default_factory=list)
-    facts: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    facts: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)  # value and latest piece with it
+    one_each: bool = True  # no person or thing has more than one fact
+    relations: list[str] = field(default_factory=lambda: RELATION_NAMES)
 
     def add(self, text: str, weight: float = 1.0, tag: str = "", told: int = -1) -> None:
         self.pieces.append(Piece(text, weight, tag, told))
@@ -114,16 +115,13 @@ class Document:
 
     # ---- facts -------------------------------------------------------------------------------------------------
     def new_fact(self) -> tuple[str, str, str] | None:
+        taken = {subject for _, subject in self.facts} if self.one_each else ()
         for _ in range(20):
-            rel = self.rng.choice(RELATION_NAMES)
+            rel = self.rng.choice(self.relations)
             subject = self.rng.choice(OBJECTS if rel == "place" else NAMES)
-            if (rel, subject) not in self.facts:
-                break
-        else:
-            return None
-        values = RELATIONS[rel][3]
-        value = self.rng.choice(values) if values else str(self.rng.randint(10, 99))
-        return rel, subject, value
+            if (rel, subject) not in self.facts and subject not in taken:
+                return rel, subject, self.rng.choice(RELATIONS[rel][3])
+        return None
 
     def tell(self, lead: str = "", weight: float = 0.15) -> bool:
         """State one new fact (as a piece of its own, so that its position is known)."""
@@ -142,23 +140,29 @@ class Document:
         self.add(ASSISTANT + END_THINK, 0.0)
         self.say(self.rng.choice(["OK.", "Noted.", "I will remember."]), 0.3)
 
-    def pick_fact(self, min_back: int = 0) -> tuple[str, str, str, int]:
-        keys = list(self.facts)
-        key = self.rng.choice(keys)
+    def pick_fact(self, but: tuple = ()) -> tuple[str, str, str, int]:
+        """One of the facts told, rather one that was not mentioned for long."""
+        keys = [k for k in self.facts if k != but[:2]]
+        key = min((self.rng.choice(keys) for _ in range(2)), key=lambda k: self.facts[k][1])
         value, told = self.facts[key]
         return key[0], key[1], value, told
+
+    def recall(self, rel: str, subject: str, value: str, told: int, lead: str = " ", weight: float = 5.0) -> None:
+        """The value, to be known from the piece `told`; from now on it is known from here."""
+        self.facts[rel, subject] = (value, len(self.pieces))
+        self.add(lead + value, weight, "recall", told)
 
     def ask_turn(self, fact: tuple[str, str, str, int] | None = None, style: str | None = None) -> None:
         rel, subject, value, told = fact or self.pick_fact()
         _, questions, answer, _, key = RELATIONS[rel]
         question = self.rng.choice(questions).format(s=subject)
         answer = answer.format(s=subject)
-        style = style or self.rng.choices(["plain", "think", "json", "short"], [70, 8, 12, 10])[0]
+        style = style or self.rng.choices(["plain", "think", "json"], [82, 8, 10])[0]
         if style == "think":
             self.user(question, thinking=True)
             self.add(self.rng.choice(["I was told: ", "I remember: "]), 0.5)
             self.add(answer, 1.0)
-            self.add(" " + value, 5.0, "recall", told)
+            self.recall(rel, subject, value, told)
             self.add("." + END_THINK, 1.0)
             self.add(answer, 1.0)
             self.add(" " + value, 1.0)
@@ -167,16 +171,12 @@ class Document:
             self.user(question + " Answer in JSON.")
             name = "thing" if rel == "place" else "name"
             self.add('{"%s": "%s", "%s": "' % (name, subject, key), 1.0, "json")
-            self.add(value, 4.0, "recall", told)
+            self.add(value, 3.0, "json value", told)  # several tokens: only after a space is it one
             self.say('"}')
-        elif style == "short":
-            self.user(question + " Say it in one word.")
-            self.add(value, 4.0, "recall", told)
-            self.add(EOS, 1.0)
         else:
             self.user(question)
             self.add(answer, 1.0)
-            self.add(" " + value, 6.0, "recall", told)
+            self.recall(rel, subject, value, told)
             self.say(".")
 
     # ---- fillers -----------------------------------------------------------------------------------------------
@@ -338,13 +338,13 @@ def approximate_tokens(doc: Document) -> int:
 
 def conversation(rng: random.Random, length: int, evaluate: bool = False) -> Document:
     """A chat: facts told throughout (mostly early), questions about all of them, other turns between."""
-    doc = Document(rng, evaluate)
+    doc = Document(rng, evaluate, one_each=rng.random() < 0.8)
     doc.add(BOS, 0.0)
     if rng.random() < 0.3:
         doc.add(rng.choice(SYSTEMS), 0.02)
     # Short documents are dense in questions (they teach the lookup), long ones keep about one turn in two for it.
-    p_fill = {64: 0.05, 128: 0.1, 256: 0.2}.get(length, 0.3)
-    want = {64: 3, 128: 5, 256: 9, 512: 14, 1024: 22}.get(length, 34)
+    p_fill = {128: 0.05, 256: 0.1, 512: 0.15}.get(length, 0.2)
+    want = {128: 5, 256: 9, 512: 14, 1024: 22}.get(length, 34)
     doc.tell_turn(min(want, rng.randint(2, 6)))
     size = 0
     while size < length * 7:  # characters: more than `length` tokens for certain, the rest is cut off
@@ -400,9 +400,9 @@ def plain(rng: random.Random, length: int, evaluate: bool = False) -> Document:
         before = len(doc.pieces)
         draw = rng.random()
         if doc.facts and draw < 0.45:
-            rel, subject, value, told = doc.pick_fact()
-            doc.add(" As you know, " + RELATIONS[rel][2].format(s=subject).replace("The ", "the "), 0.2)
-            doc.add(" " + value, 4.0, "recall", told)
+            fact = doc.pick_fact()
+            doc.add(" As you know, " + RELATIONS[fact[0]][2].format(s=fact[1]).replace("The ", "the "), 0.2)
+            doc.recall(*fact)
             doc.add(".", 1.0)
         elif draw < 0.7:
             for _ in range(rng.randint(1, 3)):
@@ -414,13 +414,48 @@ def plain(rng: random.Random, length: int, evaluate: bool = False) -> Document:
     return doc
 
 
-KINDS = {"conversation": conversation, "skills": skills, "tools": tools, "plain": plain}
-# Shares of the kinds: recall is what takes longest to learn, so it gets most.
-SHARES = {"conversation": 66, "skills": 12, "tools": 11, "plain": 11}
+def drill(rng: random.Random, length: int, evaluate: bool = False) -> Document:
+    """Facts and the same facts again, hardly anything else: a value to recall every five or six tokens.
+
+    Often all facts are of one or two relations, so that only the name can tell which value is meant.
+    """
+    doc = Document(rng, evaluate, one_each=rng.random() < 0.8,
+                   relations=rng.sample(RELATION_NAMES, rng.choice([1, 2, 4, len(RELATION_NAMES)])))
+    doc.add(BOS, 0.0)
+    most = {128: 8, 256: 14, 512: 22, 1024: 34}.get(length, 54)
+    want = rng.randint(most // 2, most)
+    size = 0
+    while size < length * 7:
+        before = len(doc.pieces)
+        draw = rng.random()
+        if len(doc.facts) < 3 or (draw < 0.4 and len(doc.facts) < want):
+            for _ in range(rng.randint(1, 6)):
+                if not doc.tell(" ", 0.05):
+                    want = len(doc.facts)
+        elif draw > (0.99 if length < 1024 else 0.95):
+            doc.add("\n\n" + doc.story(), 0.3)
+        else:
+            fact = doc.pick_fact()
+            doc.add(" " + RELATIONS[fact[0]][2].format(s=fact[1]), 0.05)
+            doc.recall(*fact)
+            doc.add(".", 0.2)
+        size += sum(len(p.text) for p in doc.pieces[before:])
+    return doc
 
 
-def document(rng: random.Random, length: int, evaluate: bool = False, kind: str | None = None) -> Document:
-    kind = kind or rng.choices(list(SHARES), list(SHARES.values()))[0]
+KINDS = {"conversation": conversation, "skills": skills, "tools": tools, "plain": plain, "drill": drill}
+# Shares of the kinds in the two phases of training. Recall is what takes longest to learn, so it gets most, in the
+# second phase nearly all.
+SHARES = {
+    "broad": {"conversation": 66, "skills": 12, "tools": 11, "plain": 11},
+    "recall": {"drill": 45, "conversation": 32, "skills": 9, "tools": 8, "plain": 6},
+}
+
+
+def document(rng: random.Random, length: int, evaluate: bool = False, kind: str = "broad") -> Document:
+    """A document of one of KINDS or, if `kind` is a phase, one of its mixture."""
+    if kind in SHARES:
+        kind = rng.choices(list(SHARES[kind]), list(SHARES[kind].values()))[0]
     return KINDS[kind](rng, length, evaluate)
 
 
@@ -439,6 +474,9 @@ def recall_probe(rng: random.Random, distance: int, count_tokens) -> Document:
         elif rng.random() < 0.5 and len(doc.facts) < 34:
             doc.tell_turn(max(1, min(5, gap // 12)))
         else:
-            rng.choice([doc.sum_turn, doc.small_turn, doc.ask_turn])()
+            turns = [doc.sum_turn, doc.small_turn]
+            if len(doc.facts) > 1:
+                turns.append(lambda: doc.ask_turn(doc.pick_fact(but=asked)))
+            rng.choice(turns)()
     doc.ask_turn(asked, "plain")
     return doc

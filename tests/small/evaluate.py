@@ -31,7 +31,7 @@ def quick(model, tok, lengths=(256, 1024, 2048), rows_each: int = 8) -> dict:
     loss, count = 0.0, 0
     for length in lengths:
         for _ in range(max(1, rows_each * length // 4096)):
-            ids, weights, spans = batch(tok, rng, 4096 // length, length, evaluate=True)
+            ids, weights, spans = batch(tok, rng, 4096 // length, length, evaluate=True, kind="recall")
             logits = fast(ids[:, :-1])
             targets = ids[:, 1:].flatten()
             keep = (weights[:, 1:] >= 0.5).flatten()

@@ -14,6 +14,7 @@ import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 # Two workers of one thread each take turns at small batches: unlike one pass on two threads, that needs no
@@ -32,7 +33,24 @@ from model import build
 
 TOKENS = 4096  # per step
 LENGTHS = [128, 256, 512, 1024, 2048]
-LATEST = [0.2, 0.35, 0.5, 0.65]  # share of the budget after which the next length is taken in any case
+
+
+@dataclass(frozen=True)
+class Phase:
+    rate: float  # the learning rates' factor
+    hold: float  # share of the budget after which they fall
+    level: int  # index of the first length
+    good: float  # recall at which the next length is taken, after at least `patience` steps ...
+    patience: int
+    latest: tuple[float, ...]  # ... or once this share of the budget is spent
+    windows: tuple[int | None, ...]  # the compressed layers' windows, one drawn per step
+
+
+# First everything at once; then, from the first phase's last raw weights, nearly only recall, densely (data.drill).
+PHASES = {
+    "broad": Phase(1.0, 0.5, 0, 0.85, 250, (0.2, 0.35, 0.5, 0.65), (8, 16, 32, None, None)),
+    "recall": Phase(0.6, 0.4, 1, 0.85, 120, (0.0, 0.2, 0.4, 0.6), (16, None, None, None, None)),
+}
 
 
 class Muon(torch.optim.Optimizer):
@@ -125,9 +143,11 @@ def main() -> None:
     ap.add_argument("--out", type=Path, required=True)
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--resume", type=Path, help="continue from this raw checkpoint ...")
+    ap.add_argument("--phase", choices=PHASES, default="broad")
     ap.add_argument("--spent", type=float, default=0, help="... of which so many minutes of the budget are spent")
-    ap.add_argument("--level", type=int, default=0, help="... at this step of the curriculum")
+    ap.add_argument("--level", type=int, help="... at this step of the curriculum")
     args = ap.parse_args()
+    phase = PHASES[args.phase]
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch._dynamo.config.recompile_limit = 64
@@ -141,8 +161,9 @@ def main() -> None:
     fast, opts = Fast(model), optimizers(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in trained]
-    rng = random.Random(args.seed + 1000 + int(args.spent))
-    start, step, level, tokens, logged, saved, promoted = time.time(), 0, args.level, 0, 0.0, time.time(), 0
+    rng = random.Random(f"{args.seed} {args.phase} {args.spent}")
+    start, step, tokens, logged, saved, promoted = time.time(), 0, 0, 0.0, time.time(), 0
+    level = phase.level if args.level is None else args.level
     pool = ThreadPoolExecutor(WORKERS)
     warm = False  # the first step compiles: on one worker
     hits = {n: 0.0 for n in LENGTHS}  # running share of recalled value tokens, by document length
@@ -160,19 +181,20 @@ def main() -> None:
         print(json.dumps(dict(saved=name, step=step, tokens=tokens, level=LENGTHS[level], **figures)), flush=True)
 
     while (done := (args.spent + (time.time() - start) / 60) / args.minutes) < 1:
-        rate = min(1.0, (step + 1) / 60) * min(1.0, (1 - done) / 0.5 + 0.01)  # warm up, hold, fall to nothing
+        # Warm up, hold, fall to nothing.
+        rate = phase.rate * min(1.0, (step + 1) / 60) * min(1.0, (1 - done) / (1 - phase.hold) + 0.01)
         for opt in opts:
             for group in opt.param_groups:
                 group["lr"] = group["peak"] * rate
-        if level < 4 and (done > LATEST[level] or (hits[LENGTHS[level]] > 0.85 and step - promoted > 250)):
+        if level < 4 and (done > phase.latest[level] or (hits[LENGTHS[level]] > phase.good and step - promoted > phase.patience)):
             level, promoted = level + 1, step
         if level and rng.random() < 0.5:
             length = LENGTHS[rng.randrange(level)]
         else:
             length = LENGTHS[level]
-        window = rng.choice([8, 16, 32, None, None]) if done < 0.7 else rng.choice([16, None, None, None])
+        window = rng.choice(phase.windows)
         rows = max(1, PIECE // length)
-        work = [batch(tok, rng, rows, length)[:2] for _ in range(TOKENS // length // rows)]
+        work = [batch(tok, rng, rows, length, kind=args.phase)[:2] for _ in range(TOKENS // length // rows)]
         fast.round_experts()
         for load in fast.load.values():
             load.zero_()
