@@ -11,12 +11,9 @@ use crate::config::{Config, MAX_EXPERTS};
 use crate::kernel::Context;
 use crate::kernel::acts::{Acts, Q8Buffer};
 use crate::kernel::math::{axpy, silu};
-use crate::kernel::matmul::{Job, Rows, matmul};
+use crate::kernel::matmul::{Job, Region, Rows};
 use crate::weights::Moe;
 use core::ops::Range;
-
-/// Experts whose products form one parallel region.
-const REGION: usize = 8;
 
 /// Scratch of the experts.
 pub struct Scratch<'s, 'a> {
@@ -73,23 +70,6 @@ fn swiglu(cx: &Context<'_>, gate: &mut [f32], up: &mut [f32], width: usize, clam
     });
 }
 
-/// Experts that have tokens, with their slots, a region's worth at a time.
-fn for_active(starts: &[u32; MAX_EXPERTS + 1], mut region: impl FnMut(&[(usize, Range<usize>)])) {
-    let mut active: [(usize, Range<usize>); REGION] = [const { (0, 0..0) }; REGION];
-    let mut n = 0;
-    for (e, pair) in starts.windows(2).enumerate() {
-        let slots = pair[0] as usize..pair[1] as usize;
-        if !slots.is_empty() {
-            active[n] = (e, slots);
-            n += 1;
-        }
-        if n == REGION || (e + 1 == MAX_EXPERTS && n > 0) {
-            region(&active[..n]);
-            n = 0;
-        }
-    }
-}
-
 /// Cuts the rows of the next `slots` from the front of `rest`.
 fn next_rows<'s>(rest: &mut &'s mut [f32], slots: &Range<usize>, width: usize) -> &'s mut [f32] {
     let (mine, others) = core::mem::take(rest).split_at_mut(slots.len() * width);
@@ -114,40 +94,43 @@ pub fn experts(
     let Scratch { gate, up, down, shared_gate, shared_up, slot_tokens, slots, q8, shared_q8 } = scratch;
     let starts = group(config, experts, slot_tokens, slots);
     let slot_tokens = &*slot_tokens;
+    let active = || {
+        let pairs = starts.windows(2).take(config.experts).enumerate();
+        pairs.map(|(e, pair)| (e, pair[0] as usize..pair[1] as usize)).filter(|(_, slots)| !slots.is_empty())
+    };
 
+    // gate = W1 . h, up = W3 . h: the shared expert's, then the chosen ones'.
+    let mut region = Region::new(cx);
     if let Some(shared) = &moe.shared {
-        let width = shared.gate.rows();
-        let all = Rows::From(0);
-        let mut jobs = [Job::new(cx, shared.gate, h, all, shared_gate), Job::new(cx, shared.up, h, all, shared_up)];
-        matmul(cx, &mut jobs);
-        swiglu(cx, shared_gate, shared_up, width, config.clamp_shared[layer]);
-        let x = Acts::new(cx, shared_gate, width, shared_q8);
-        matmul(cx, &mut [Job::new(cx, shared.down, &x, all, y)]);
-    } else {
-        y.fill(0.0);
+        region.push(Job::new(cx, shared.gate, h, Rows::From(0), &mut *shared_gate));
+        region.push(Job::new(cx, shared.up, h, Rows::From(0), &mut *shared_up));
     }
-
     let (mut gate_rest, mut up_rest) = (&mut *gate, &mut *up);
-    for_active(&starts, |active| {
-        let mut jobs: [Job<'_>; 2 * REGION] = [const { Job::EMPTY }; 2 * REGION];
-        for (jobs, (e, slots)) in jobs.chunks_mut(2).zip(active) {
-            let rows = Rows::List(&slot_tokens[slots.clone()]);
-            jobs[0] = Job::new(cx, moe.gate.expert(*e), h, rows, next_rows(&mut gate_rest, slots, inner));
-            jobs[1] = Job::new(cx, moe.up.expert(*e), h, rows, next_rows(&mut up_rest, slots, inner));
-        }
-        matmul(cx, &mut jobs[..2 * active.len()]);
-    });
+    for (e, slots) in active() {
+        let rows = Rows::List(&slot_tokens[slots.clone()]);
+        region.push(Job::new(cx, moe.gate.expert(e), h, rows, next_rows(&mut gate_rest, &slots, inner)));
+        region.push(Job::new(cx, moe.up.expert(e), h, rows, next_rows(&mut up_rest, &slots, inner)));
+    }
+    region.run();
+
+    // down = W2 . swiglu(gate, up)
+    let shared_inner = inner * config.shared_experts;
+    swiglu(cx, shared_gate, shared_up, shared_inner, config.clamp_shared[layer]);
     swiglu(cx, gate, up, inner, config.clamp[layer]);
+    let shared_x = Acts::new(cx, shared_gate, shared_inner, shared_q8);
     let x = Acts::new(cx, gate, inner, q8);
+    let mut region = Region::new(cx);
+    match &moe.shared {
+        Some(shared) => region.push(Job::new(cx, shared.down, &shared_x, Rows::From(0), &mut *y)),
+        None => y.fill(0.0),
+    }
     let mut down_rest = &mut *down;
-    for_active(&starts, |active| {
-        let mut jobs: [Job<'_>; REGION] = [const { Job::EMPTY }; REGION];
-        for (job, (e, slots)) in jobs.iter_mut().zip(active) {
-            let out = next_rows(&mut down_rest, slots, hidden);
-            *job = Job::new(cx, moe.down.expert(*e), &x, Rows::From(slots.start), out);
-        }
-        matmul(cx, &mut jobs[..active.len()]);
-    });
+    for (e, slots) in active() {
+        let out = next_rows(&mut down_rest, &slots, hidden);
+        region.push(Job::new(cx, moe.down.expert(e), &x, Rows::From(slots.start), out));
+    }
+    region.run();
+
     for_each_chunk(cx.parallel, y, hidden, |t, y| {
         for (slot, weight) in slots[t * k..][..k].iter().zip(&weights[t * k..]) {
             let down = &down[*slot as usize * hidden..][..hidden];

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::kernel::Context;
 use crate::kernel::acts::Acts;
-use crate::kernel::matmul::{Job, Rows, matmul};
+use crate::kernel::matmul::{Job, Region, Rows, matmul};
 use crate::kernel::norm::rms_norm;
 use crate::model::Model;
 use crate::tensor::Matrix;
@@ -84,19 +84,19 @@ fn attention_block(
 
     // Every matrix that reads h, as one region.
     let x = Acts::new(cx, &s.h[..n * config.hidden], config.hidden, &mut s.q8);
-    let mut jobs: [Job<'_>; 7] = [const { Job::EMPTY }; 7];
-    jobs[0] = Job::new(cx, weights.q_a, &x, all, qr);
-    jobs[1] = Job::new(cx, weights.kv, &x, all, kv);
+    let mut region = Region::new(cx);
+    region.push(Job::new(cx, weights.q_a, &x, all, &mut *qr));
+    region.push(Job::new(cx, weights.kv, &x, all, &mut *kv));
     if let Some(compressor) = &layer.compressor {
-        jobs[2] = Job::new(cx, compressor.kv, &x, all, values);
-        jobs[3] = Job::new(cx, compressor.gate, &x, all, gates);
+        region.push(Job::new(cx, compressor.kv, &x, all, &mut *values));
+        region.push(Job::new(cx, compressor.gate, &x, all, &mut *gates));
     }
     if let Some(indexer) = &layer.indexer {
-        jobs[4] = Job::new(cx, indexer.compressor.kv, &x, all, index_values);
-        jobs[5] = Job::new(cx, indexer.compressor.gate, &x, all, index_gates);
-        jobs[6] = Job::new(cx, indexer.proj, &x, all, index_weights);
+        region.push(Job::new(cx, indexer.compressor.kv, &x, all, &mut *index_values));
+        region.push(Job::new(cx, indexer.compressor.gate, &x, all, &mut *index_gates));
+        region.push(Job::new(cx, indexer.proj, &x, all, &mut *index_weights));
     }
-    matmul(cx, &mut jobs);
+    region.run();
 
     for qr in qr.chunks_mut(config.q_rank) {
         rms_norm(qr, &weights.q_a_norm, config.rms_eps);
@@ -104,11 +104,12 @@ fn attention_block(
     let q = &mut s.q[..n * config.heads * config.head_size];
     let index_queries = &mut s.index_queries[..n * index_heads * index_size];
     let x = Acts::new(cx, qr, config.q_rank, &mut s.q8);
-    let mut jobs = [Job::new(cx, weights.q_b, &x, all, q), Job::EMPTY];
+    let mut region = Region::new(cx);
+    region.push(Job::new(cx, weights.q_b, &x, all, &mut *q));
     if let Some(indexer) = &layer.indexer {
-        jobs[1] = Job::new(cx, indexer.q_b, &x, all, index_queries);
+        region.push(Job::new(cx, indexer.q_b, &x, all, &mut *index_queries));
     }
-    matmul(cx, &mut jobs);
+    region.run();
 
     attention::prepare_queries(batch, config, rope, q);
     attention::remember_keys(batch, config, &weights.kv_norm, rope, kv, (&mut cache.window, cache.ring));

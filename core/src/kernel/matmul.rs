@@ -61,6 +61,42 @@ impl<'a> Job<'a> {
     }
 }
 
+/// Jobs of one region at most: seven experts' gate and up matrices, and the shared one's.
+const JOBS: usize = 16;
+
+/// Jobs gathered for one parallel region; a few at least, and more regions when there are too many.
+pub struct Region<'a, 'c> {
+    cx: &'c Context<'c>,
+    jobs: [Job<'a>; JOBS],
+    len: usize,
+}
+
+impl<'a, 'c> Region<'a, 'c> {
+    /// No jobs yet.
+    pub fn new(cx: &'c Context<'c>) -> Self {
+        Self { cx, jobs: [const { Job::EMPTY }; JOBS], len: 0 }
+    }
+
+    /// Adds a job; a full region is run first.
+    pub fn push(&mut self, job: Job<'a>) {
+        if self.len == JOBS {
+            self.flush();
+        }
+        self.jobs[self.len] = job;
+        self.len += 1;
+    }
+
+    /// Runs what was added.
+    pub fn run(mut self) {
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        matmul(self.cx, &mut self.jobs[..self.len]);
+        self.len = 0;
+    }
+}
+
 /// Runs all jobs as one parallel region.
 pub fn matmul(cx: &Context<'_>, jobs: &mut [Job<'_>]) {
     for_each_columns(cx.parallel, jobs, |job| &job.out, |job, first, columns| block(cx, job, first, columns));

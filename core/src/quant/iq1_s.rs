@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 pub const BYTES: usize = size_of::<Block>();
 
 /// The codebook of IQ1_S and IQ1_M, in eighths.
-pub(super) static GRID: [[i8; 8]; 2048] = expand(&grids::IQ1_S, &[-8, 0, 8]);
+pub(crate) static GRID: [[i8; 8]; 2048] = expand(&grids::IQ1_S, &[-8, 0, 8]);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 /// Bytes of a block.
 pub const BYTES: usize = size_of::<Block>();
 
-static GRID: [[i8; 4]; 512] = expand(&grids::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]);
+pub(crate) static GRID: [[i8; 4]; 512] = expand(&grids::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 /// Bytes of a block.
 pub const BYTES: usize = size_of::<Block>();
 
-static GRID: [[i8; 4]; 256] = expand(&grids::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]);
+pub(crate) static GRID: [[i8; 4]; 256] = expand(&grids::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

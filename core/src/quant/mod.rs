@@ -34,12 +34,6 @@ pub mod q8_0;
 use crate::dtype::DType;
 pub use e8m0::e8m0;
 
-/// IQ2_XS's codebook, for levels that look it up in their own way.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn codebook_iq2_xs() -> &'static [[i8; 8]; 512] {
-    &iq2_xs::GRID
-}
-
 /// Up to 256 consecutive weights of a row in integer form: `weight[i] = scales[i/16] * codes[i] + offsets[i/16]`.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]

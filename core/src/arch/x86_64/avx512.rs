@@ -39,7 +39,10 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
             }
         };
     }
-    by_type!(Q4_K, Q5_K, Q6_K, Q8_0, MXFP4, IQ2_XS);
+    by_type!(
+        Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, MXFP4, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, IQ3_S, IQ3_XXS, IQ2_S,
+        IQ2_XS, IQ2_XXS, IQ1_M, IQ1_S
+    );
 }
 
 /// What is known of the weights' type at compile time.
@@ -64,9 +67,13 @@ impl<F: Format> Isa for Avx512<F> {
 
     #[inline(always)]
     fn load(self, row: Row<'_>, start: usize, len: usize) -> Weights {
-        let row = Row { dtype: F::DTYPE.unwrap_or(row.dtype), ..row };
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { weights::load(row, start, len) }
+        unsafe {
+            match F::DTYPE {
+                Some(dtype) => weights::load(Row { dtype, ..row }, start, len),
+                None => weights::generic(row, start, len),
+            }
+        }
     }
 
     #[inline(always)]

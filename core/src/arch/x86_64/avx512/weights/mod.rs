@@ -1,0 +1,181 @@
+//! A chunk of one row in registers: unpacked there where it is whole blocks, else by [`quant`], through memory.
+
+mod iq;
+mod k;
+mod of_32;
+
+use crate::arch::integer::{CHUNK, Row};
+use crate::dtype::DType;
+use crate::quant;
+use core::arch::x86_64::*;
+
+/// 256 weights.
+pub(in crate::arch) struct Weights {
+    /// Unsigned: raised by 128 where the type's codes are signed.
+    pub(super) codes: [__m512i; 4],
+    /// One a block: eight of 32, or sixteen of 16.
+    pub(super) scales: __m512,
+    /// One a block.
+    pub(super) offsets: __m512,
+}
+
+/// Columns `start..start + len` of `row`.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn load(row: Row<'_>, start: usize, len: usize) -> Weights {
+    match row.dtype {
+        DType::Q4_0 => whole(row, start, len).map(|blocks| of_32::q4_0(blocks)),
+        DType::Q4_1 => whole(row, start, len).map(|blocks| of_32::q4_1(blocks)),
+        DType::Q5_0 => whole(row, start, len).map(|blocks| of_32::q5_0(blocks)),
+        DType::Q5_1 => whole(row, start, len).map(|blocks| of_32::q5_1(blocks)),
+        DType::Q8_0 => whole(row, start, len).map(|blocks| of_32::q8_0(blocks)),
+        DType::IQ4_NL => whole(row, start, len).map(|blocks| of_32::iq4_nl(blocks)),
+        DType::MXFP4 => whole(row, start, len).map(|blocks| of_32::mxfp4(blocks)),
+        DType::Q2_K => whole(row, start, len).map(|[block]| k::q2_k(block)),
+        DType::Q3_K => whole(row, start, len).map(|[block]| k::q3_k(block)),
+        DType::Q4_K => whole(row, start, len).map(|[block]| k::q4_k(block)),
+        DType::Q5_K => whole(row, start, len).map(|[block]| k::q5_k(block)),
+        DType::Q6_K => whole(row, start, len).map(|[block]| k::q6_k(block)),
+        DType::IQ4_XS => whole(row, start, len).map(|[block]| iq::iq4_xs(block)),
+        DType::IQ2_XXS => whole(row, start, len).map(|[block]| iq::iq2_xxs(block)),
+        DType::IQ2_XS => whole(row, start, len).map(|[block]| iq::iq2_xs(block)),
+        DType::IQ2_S => whole(row, start, len).map(|[block]| iq::iq2_s(block)),
+        DType::IQ3_XXS => whole(row, start, len).map(|[block]| iq::iq3_xxs(block)),
+        DType::IQ3_S => whole(row, start, len).map(|[block]| iq::iq3_s(block)),
+        DType::IQ1_S => whole(row, start, len).map(|[block]| iq::iq1_s(block)),
+        DType::IQ1_M => whole(row, start, len).map(|[block]| iq::iq1_m(block)),
+        _ => None,
+    }
+    .unwrap_or_else(|| generic(row, start, len))
+}
+
+/// A whole chunk's BLOCKS blocks of BYTES.
+#[inline(always)]
+fn whole<const BYTES: usize, const BLOCKS: usize>(
+    row: Row<'_>,
+    start: usize,
+    len: usize,
+) -> Option<&[[u8; BYTES]; BLOCKS]> {
+    let bytes = row.data.get(start / CHUNK * (BYTES * BLOCKS)..).filter(|_| len == CHUNK)?;
+    bytes.get(..BYTES * BLOCKS)?.as_chunks().0.first_chunk()
+}
+
+/// Any type, any length.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn generic(row: Row<'_>, start: usize, len: usize) -> Weights {
+    let w = row.unpack(start, len);
+    let flip = if quant::has_offset(row.dtype) { 0 } else { -128 };
+    let codes = w.codes.as_chunks::<64>().0;
+    let codes = core::array::from_fn(|i| _mm512_xor_si512(load512(&codes[i]), _mm512_set1_epi8(flip)));
+    // SAFETY: each read is of sixteen values.
+    let (scales, offsets) = unsafe { (_mm512_loadu_ps(w.scales.as_ptr()), _mm512_loadu_ps(w.offsets.as_ptr())) };
+    if quant::sub_block(row.dtype) == 32 {
+        let even = |v| _mm512_castps256_ps512(_mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(v))));
+        return Weights { codes, scales: even(scales), offsets: even(offsets) };
+    }
+    Weights { codes, scales, offsets }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load512(bytes: &[impl bytemuck::Pod; 64]) -> __m512i {
+    // SAFETY: 64 elements of at least a byte are readable.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Sixteen bytes at `at`; zeros past the end, which no caller reaches.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load128(bytes: &[u8], at: usize) -> __m128i {
+    let bytes: [u8; 16] = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+    // SAFETY: 16 bytes are read.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// Thirty-two bytes at `at`, as [`load128`].
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load256(bytes: &[u8], at: usize) -> __m256i {
+    let bytes: [u8; 32] = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+    // SAFETY: 32 bytes are read.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[inline(always)]
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
+}
+
+#[inline(always)]
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
+}
+
+#[inline(always)]
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
+}
+
+/// An f16 in f32.
+#[target_feature(enable = "f16c,avx512f")]
+#[inline]
+fn f16(bits: u16) -> f32 {
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+}
+
+/// Eight unsigned bytes as i32.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn eight(bytes: u64) -> __m256i {
+    _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes.cast_signed()))
+}
+
+/// `factor * value`: the scales of eight blocks of 32.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn scaled_8(factor: f32, values: __m256i) -> __m512 {
+    _mm512_castps256_ps512(_mm256_mul_ps(_mm256_set1_ps(factor), _mm256_cvtepi32_ps(values)))
+}
+
+/// `factor * value`: the scales of sixteen blocks of 16.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn scaled_16(factor: f32, values: __m512i) -> __m512 {
+    _mm512_mul_ps(_mm512_set1_ps(factor), _mm512_cvtepi32_ps(values))
+}
+
+/// Nibbles of four groups of sixteen bytes: of each the low ones, then the high ones.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn nibbles_of_16(packed: __m512i) -> [__m512i; 2] {
+    let mask = _mm512_set1_epi8(15);
+    let (low, high) = (_mm512_and_si512(packed, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(packed), mask));
+    [
+        _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high),
+        _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high),
+    ]
+}
+
+/// `codes`, all plus `value`.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn plus(codes: [__m512i; 4], value: i8) -> [__m512i; 4] {
+    codes.map(|codes| _mm512_add_epi8(codes, _mm512_set1_epi8(value)))
+}
+
+/// `codes`, plus `value` where a bit is set.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn plus_where(codes: [__m512i; 4], bits: [u64; 4], value: i8) -> [__m512i; 4] {
+    core::array::from_fn(|i| _mm512_mask_add_epi8(codes[i], bits[i], codes[i], _mm512_set1_epi8(value)))
+}
+
+/// The table's values, raised by 128, at each of `numbers` (below 16).
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn of_table(table: &[i8; 16], numbers: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: sixteen bytes are read.
+    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+    let table = _mm512_xor_si512(_mm512_broadcast_i32x4(table), _mm512_set1_epi8(-128));
+    numbers.map(|numbers| _mm512_shuffle_epi8(table, numbers))
+}
