@@ -57,6 +57,7 @@ int main(int argc, char **argv) {
     params.n_batch = params.n_ubatch = 512;
     params.n_threads = params.n_threads_batch = threads;
     params.type_k = params.type_v = is(cache, "f16") ? GGML_TYPE_F16 : is(cache, "q8_0") ? GGML_TYPE_Q8_0 : GGML_TYPE_F32;
+    params.swa_full = false;
     params.flash_attn_type = is(flash, "on")     ? LLAMA_FLASH_ATTN_TYPE_ENABLED
                              : is(flash, "auto") ? LLAMA_FLASH_ATTN_TYPE_AUTO
                                                  : LLAMA_FLASH_ATTN_TYPE_DISABLED;
