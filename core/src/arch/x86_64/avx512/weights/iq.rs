@@ -1,0 +1,230 @@
+//! The IQ types of blocks of 256: values of a table or of a codebook, which may have signs or shifts of their own.
+
+use super::{
+    Weights, eight, f16, load128, load256, load512, nibbles_of_16, of_table, scaled_8, scaled_16, u16_at, u32_at,
+    u64_at,
+};
+use crate::quant::{iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs, iq4_nl};
+use core::arch::x86_64::*;
+
+/// `(d * (sc + 1/2)) * factor`: eight scales.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn half_scaled_8(d: f32, sc: __m256i, factor: f32) -> __m512 {
+    let sc = _mm256_add_ps(_mm256_set1_ps(0.5), _mm256_cvtepi32_ps(sc));
+    let scales = _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(d), sc), _mm256_set1_ps(factor));
+    _mm512_castps256_ps512(scales)
+}
+
+/// IQ2_XS's and IQ2_S's scales: of eight bytes a low and a high nibble, and again.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn scales_of_16(d: f32, packed: u64) -> __m512 {
+    let (packed, nibble) = (_mm_cvtsi64_si128(packed.cast_signed()), _mm_set1_epi8(15));
+    let sc = _mm_unpacklo_epi8(_mm_and_si128(packed, nibble), _mm_and_si128(_mm_srli_epi16::<4>(packed), nibble));
+    let sc = _mm512_add_ps(_mm512_set1_ps(0.5), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(sc)));
+    _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(d), sc), _mm512_set1_ps(0.25))
+}
+
+/// Entries of eight values. Numbers are cut to the codebook's length, a power of two.
+///
+/// Scalar loads, each of which is wired into its place: gathers take twice the time.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn entries_of_8<const N: usize>(grid: &[[i8; 8]; N], number: impl Fn(usize) -> u16) -> [__m512i; 4] {
+    const { assert!(N.is_power_of_two()) };
+    let entry = |l| i64::from_le_bytes(grid[usize::from(number(l)) & (N - 1)].map(i8::cast_unsigned));
+    core::array::from_fn(|i| {
+        let [a, b, c, d, e, f, g, h] = core::array::from_fn(|l| entry(8 * i + l));
+        _mm512_setr_epi64(a, b, c, d, e, f, g, h)
+    })
+}
+
+/// Entries of four values, as [`entries_of_8`].
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn entries_of_4<const N: usize>(grid: &[[i8; 4]; N], number: impl Fn(usize) -> u16) -> [__m512i; 4] {
+    const { assert!(N.is_power_of_two()) };
+    let entry = |l| i32::from_le_bytes(grid[usize::from(number(l)) & (N - 1)].map(i8::cast_unsigned));
+    core::array::from_fn(|i| {
+        let [a, b, c, d, e, f, g, h, j, k, l, m, n, o, p, q] = core::array::from_fn(|l| entry(16 * i + l));
+        _mm512_setr_epi32(a, b, c, d, e, f, g, h, j, k, l, m, n, o, p, q)
+    })
+}
+
+/// `values`, negated where a bit is set, raised by 128.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn signed(values: [__m512i; 4], negative: [u64; 4]) -> [__m512i; 4] {
+    let zero = _mm512_set1_epi8(-128);
+    core::array::from_fn(|i| {
+        let raised = _mm512_xor_si512(zero, values[i]);
+        _mm512_mask_sub_epi8(raised, negative[i], zero, values[i])
+    })
+}
+
+/// Seven signs in each byte, and an eighth that makes their number even.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn even_signs(seven: __m256i) -> [u64; 4] {
+    // The sign bit where a nibble's number of ones is odd.
+    let odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0,
+    ));
+    let nibble = _mm256_xor_si256(seven, _mm256_srli_epi16::<4>(seven));
+    let eighth = _mm256_shuffle_epi8(odd, _mm256_and_si256(nibble, _mm256_set1_epi8(15)));
+    let signs = _mm256_or_si256(seven, eighth);
+    [
+        _mm256_extract_epi64::<0>(signs).cast_unsigned(),
+        _mm256_extract_epi64::<1>(signs).cast_unsigned(),
+        _mm256_extract_epi64::<2>(signs).cast_unsigned(),
+        _mm256_extract_epi64::<3>(signs).cast_unsigned(),
+    ]
+}
+
+/// Four times seven signs in the lower 28 bits of each word: a byte for each seven.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sevens(words: __m256i) -> __m256i {
+    let mask = |v, bits| _mm256_and_si256(v, _mm256_set1_epi32(bits));
+    let fourteens = _mm256_or_si256(mask(words, 0x3fff), _mm256_slli_epi32::<2>(mask(words, 0x0fff_c000)));
+    _mm256_or_si256(mask(fourteens, 0x007f_007f), _mm256_slli_epi32::<1>(mask(fourteens, 0x3f80_3f80)))
+}
+
+/// Each of eight words four times.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn four_times(words: __m128i) -> __m512i {
+    let low = _mm512_shufflelo_epi16::<0>(_mm512_cvtepu16_epi64(words));
+    _mm512_shufflehi_epi16::<0>(low)
+}
+
+/// `low + 256 * high`: the numbers of 32 entries.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn numbers(low: __m256i, high: __m512i) -> [u16; 32] {
+    let numbers = _mm512_or_si512(_mm512_cvtepu8_epi16(low), _mm512_slli_epi16::<8>(high));
+    let mut out = [0; 32];
+    // SAFETY: 64 bytes are written.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), numbers) };
+    out
+}
+
+#[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
+#[inline]
+pub(super) fn iq4_xs(block: &[u8; 136]) -> Weights {
+    let (high, low) = (u16_at(block, 2), u32_at(block, 4));
+    let sc = _pdep_u64(low.into(), 0x0f0f_0f0f_0f0f_0f0f) | _pdep_u64(high.into(), 0x3030_3030_3030_3030);
+    let scales = scaled_8(f16(u16_at(block, 0)), _mm256_sub_epi32(eight(sc), _mm256_set1_epi32(32)));
+    let packed = block[8..].as_chunks().0;
+    let ([a, b], [c, d]) = (nibbles_of_16(load512(&packed[0])), nibbles_of_16(load512(&packed[1])));
+    Weights { codes: of_table(&iq4_nl::VALUES, [a, b, c, d]), scales, offsets: _mm512_setzero_ps() }
+}
+
+#[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+#[inline]
+pub(super) fn iq2_xxs(block: &[u8; 66]) -> Weights {
+    // The upper words of the groups.
+    let words = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(load512(&block[2..].as_chunks().0[0])));
+    let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.25);
+    let values = entries_of_8(&iq2_xxs::GRID, |l| block[2 + 8 * (l / 4) + l % 4].into());
+    Weights { codes: signed(values, even_signs(sevens(words))), scales, offsets: _mm512_setzero_ps() }
+}
+
+#[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+#[inline]
+pub(super) fn iq2_xs(block: &[u8; 74]) -> Weights {
+    let scales = scales_of_16(f16(u16_at(block, 0)), u64_at(block, 66));
+    let values = entries_of_8(&iq2_xs::GRID, |l| u16_at(block, 2 + 2 * l));
+    let seven = _mm512_srli_epi16::<9>(load512(&block[2..].as_chunks().0[0]));
+    let signs = even_signs(_mm512_cvtepi16_epi8(seven));
+    Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
+}
+
+#[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+#[inline]
+pub(super) fn iq2_s(block: &[u8; 82]) -> Weights {
+    let scales = scales_of_16(f16(u16_at(block, 0)), u64_at(block, 74));
+    let high = four_times(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(u64_at(block, 66).cast_signed())));
+    let high = _mm512_srlv_epi16(high, _mm512_set1_epi64(0x0006_0004_0002_0000));
+    let numbers = numbers(load256(block, 2), high);
+    let values = entries_of_8(&iq2_s::GRID, |l| numbers[l]);
+    let signs = core::array::from_fn(|i| u64_at(block, 34 + 8 * i));
+    Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
+}
+
+#[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+#[inline]
+pub(super) fn iq3_xxs(block: &[u8; 98]) -> Weights {
+    let words = load256(block, 66);
+    let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.5);
+    let values = entries_of_4(&iq3_xxs::GRID, |l| block[2 + l].into());
+    Weights { codes: signed(values, even_signs(sevens(words))), scales, offsets: _mm512_setzero_ps() }
+}
+
+#[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
+#[inline]
+pub(super) fn iq3_s(block: &[u8; 110]) -> Weights {
+    let sc = eight(_pdep_u64(u32_at(block, 106).into(), 0x0f0f_0f0f_0f0f_0f0f));
+    let scales = scaled_8(f16(u16_at(block, 0)), _mm256_add_epi32(_mm256_add_epi32(sc, sc), _mm256_set1_epi32(1)));
+    let numbers: [[u16; 32]; 2] = core::array::from_fn(|half| {
+        let high = _mm512_maskz_set1_epi16(u32_at(block, 66 + 4 * half), 1);
+        numbers(load256(block, 2 + 32 * half), high)
+    });
+    let values = entries_of_4(&iq3_s::GRID, |l| numbers.as_flattened()[l]);
+    let signs = core::array::from_fn(|i| u64_at(block, 74 + 8 * i));
+    Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
+}
+
+#[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
+#[inline]
+pub(super) fn iq1_s(block: &[u8; 50]) -> Weights {
+    let qh = load128(block, 34);
+    let high = _mm512_srlv_epi16(four_times(qh), _mm512_set1_epi64(0x0009_0006_0003_0000));
+    let numbers = numbers(load256(block, 2), high);
+    let values = entries_of_8(&iq1_s::GRID, |l| numbers[l]);
+    let qh = _mm256_cvtepu16_epi32(qh);
+    // 2 sc + 1
+    let sc = _mm256_and_si256(_mm256_srli_epi32::<11>(qh), _mm256_set1_epi32(14));
+    let scales = scaled_8(f16(u16_at(block, 0)), _mm256_or_si256(sc, _mm256_set1_epi32(1)));
+    let scales = _mm512_mul_ps(scales, _mm512_set1_ps(0.125));
+    // One more or one less, 32 at a time, and 128.
+    let down = _mm256_test_epi32_mask(qh, _mm256_set1_epi32(1 << 15));
+    let shifts = _mm256_mask_mov_epi32(_mm256_set1_epi8(-127), down, _mm256_set1_epi8(127));
+    let codes = core::array::from_fn(|i| {
+        let pair = _mm512_add_epi32(
+            _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1),
+            _mm512_set1_epi32(2 * i as i32),
+        );
+        _mm512_add_epi8(values[i], _mm512_permutexvar_epi32(pair, _mm512_castsi256_si512(shifts)))
+    });
+    Weights { codes, scales, offsets: _mm512_setzero_ps() }
+}
+
+#[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
+#[inline]
+pub(super) fn iq1_m(block: &[u8; 56]) -> Weights {
+    // The two nibbles of each byte, the second above the first; what lies above them is cut off later.
+    let high = _mm512_cvtepu8_epi32(load128(block, 32));
+    let high = _mm512_or_si512(high, _mm512_slli_epi32::<12>(high));
+    let numbers = numbers(load256(block, 0), high);
+    let values = entries_of_8(&iq1_s::GRID, |l| numbers[l]);
+    let packed = u64_at(block, 48);
+    let d = f16(_pext_u64(packed, 0xf000_f000_f000_f000) as u16);
+    // Word j/4 for scale j.
+    let words = _mm_cvtepu16_epi32(_mm_cvtsi64_si128(packed.cast_signed()));
+    let fourth = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    let words = _mm512_permutexvar_epi32(fourth, _mm512_castsi128_si512(words));
+    let threes = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 3, 6, 9));
+    let sc = _mm512_and_si512(_mm512_srlv_epi32(words, threes), _mm512_set1_epi32(7));
+    let scales = scaled_16(d, _mm512_add_epi32(_mm512_add_epi32(sc, sc), _mm512_set1_epi32(1)));
+    let scales = _mm512_mul_ps(scales, _mm512_set1_ps(0.125));
+    // One more or one less, eight at a time, and 128.
+    let down = _mm512_test_epi16_mask(high, _mm512_set1_epi16(8));
+    let codes = core::array::from_fn(|i| {
+        let down = (down >> (8 * i)) as u8;
+        let shifts = _mm512_mask_mov_epi64(_mm512_set1_epi8(-127), down, _mm512_set1_epi8(127));
+        _mm512_add_epi8(values[i], shifts)
+    });
+    Weights { codes, scales, offsets: _mm512_setzero_ps() }
+}
