@@ -459,24 +459,26 @@ def document(rng: random.Random, length: int, evaluate: bool = False, kind: str 
     return KINDS[kind](rng, length, evaluate)
 
 
-def recall_probe(rng: random.Random, distance: int, count_tokens) -> Document:
-    """Facts, then filler of about `distance` tokens, then one question about one of the first facts."""
-    doc = Document(rng, True)
+def recall_probe(rng: random.Random, distance: int, count_tokens, one_each: bool = True) -> Document:
+    """Facts, then other turns of about `distance` tokens, then one question about one of the first facts.
+
+    The asked fact does not come up in between.
+    """
+    doc = Document(rng, True, one_each=one_each)
     doc.add(BOS, 0.0)
     doc.tell_turn(rng.randint(2, 5))
     asked = doc.pick_fact()
-    told_piece = asked[3]
-    def back() -> int:
-        return count_tokens("".join(p.text for p in doc.pieces[told_piece + 1:]))
-    while (gap := distance - back() - 12) > 8:
+    counted, gap = asked[3] + 1, distance - 12
+    while True:
+        gap -= count_tokens("".join(p.text for p in doc.pieces[counted:]))
+        counted = len(doc.pieces)
+        if gap <= 8:
+            break
         if gap > 120 and rng.random() < 0.4:
             doc.story_turn()
         elif rng.random() < 0.5 and len(doc.facts) < 34:
             doc.tell_turn(max(1, min(5, gap // 12)))
         else:
-            turns = [doc.sum_turn, doc.small_turn]
-            if len(doc.facts) > 1:
-                turns.append(lambda: doc.ask_turn(doc.pick_fact(but=asked)))
-            rng.choice(turns)()
+            rng.choice([doc.sum_turn, doc.small_turn, lambda: doc.ask_turn(doc.pick_fact(but=asked))])()
     doc.ask_turn(asked, "plain")
     return doc

@@ -366,8 +366,9 @@ fn memory_beyond_the_plan_is_left_alone() {
     let shards: &[&[u8]] = &[&bytes];
     let need = Model::plan(shards).unwrap();
     let mut memory = Memory::new(need + 4096);
+    memory.as_mut().fill(0x5a);
     Model::load(shards, memory.as_mut(), &mut |_| true).unwrap();
-    assert!(memory.as_mut()[need..].iter().all(|&b| b == 0xaa));
+    assert!(memory.as_mut()[need..].iter().all(|&b| b == 0x5a));
 }
 
 #[test]

@@ -89,7 +89,7 @@ mod tests {
                     state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                     match state >> 60 {
                         0 => f32::NAN,
-                        1 | 2 | 3 => 0.0,
+                        1..=3 => 0.0,
                         4 => -0.0,
                         5 => f32::NEG_INFINITY,
                         _ => ((state >> 33) as i32 >> 20) as f32 / 7.0,
