@@ -9,6 +9,7 @@ use crate::arch::disjoint::Columns;
 use crate::arch::integer::{self, ChunkX, Form, Isa, ROWS, Row, RowX, Tile, Work};
 use crate::arch::level::Level;
 use crate::dtype::DType;
+use crate::quant;
 use core::arch::x86_64::*;
 use weights::Weights;
 
@@ -21,41 +22,67 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// [`integer::block`], compiled once for each type that is unpacked in registers: with the type known, no weight goes
-/// through memory.
+/// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
-        ($($dtype:ident),+) => {
+        ($($dtype:ident: $load:path),+ $(,)?) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
                     #[derive(Clone, Copy)]
                     struct Known;
                     impl Format for Known {
-                        const DTYPE: Option<DType> = Some(DType::$dtype);
+                        const FORM: Form = Form {
+                            wide: quant::sub_block(DType::$dtype) == 32,
+                            offset: quant::has_offset(DType::$dtype),
+                        };
+
+                        #[inline(always)]
+                        unsafe fn load(row: Row<'_>, start: usize, len: usize) -> Weights {
+                            // SAFETY: AVX-512 is there: this function's contract.
+                            unsafe { $load(row, start, len) }
+                        }
                     }
                     level.vectorize(#[inline(always)] || integer::block(Avx512(Known), work, columns))
                 })+
-                _ => level.vectorize(#[inline(always)] || integer::block(Avx512(Any), work, columns)),
+                // They have no integer form, and do not come here.
+                DType::F32 | DType::F16 | DType::BF16 | DType::I32 | DType::F8_E4M3 => {}
             }
         };
     }
     by_type!(
-        Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, MXFP4, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, IQ3_S, IQ3_XXS, IQ2_S,
-        IQ2_XS, IQ2_XXS, IQ1_M, IQ1_S
+        Q4_0: weights::q4_0,
+        Q4_1: weights::q4_1,
+        Q5_0: weights::q5_0,
+        Q5_1: weights::q5_1,
+        Q8_0: weights::q8_0,
+        Q2_K: weights::q2_k,
+        Q3_K: weights::q3_k,
+        Q4_K: weights::q4_k,
+        Q5_K: weights::q5_k,
+        Q6_K: weights::q6_k,
+        IQ1_S: weights::iq1_s,
+        IQ1_M: weights::iq1_m,
+        IQ2_XXS: weights::iq2_xxs,
+        IQ2_XS: weights::iq2_xs,
+        IQ2_S: weights::iq2_s,
+        IQ3_XXS: weights::iq3_xxs,
+        IQ3_S: weights::iq3_s,
+        IQ4_NL: weights::iq4_nl,
+        IQ4_XS: weights::iq4_xs,
+        MXFP4: weights::mxfp4,
+        FP4_E2M1: weights::generic,
     );
 }
 
-/// What is known of the weights' type at compile time.
+/// A type of weights.
 trait Format: Copy {
-    const DTYPE: Option<DType>;
-}
+    const FORM: Form;
 
-/// Nothing.
-#[derive(Clone, Copy)]
-struct Any;
-
-impl Format for Any {
-    const DTYPE: Option<DType> = None;
+    /// Columns `start..start + len` of `row`.
+    ///
+    /// # Safety
+    /// Only inside [`vectorize`].
+    unsafe fn load(row: Row<'_>, start: usize, len: usize) -> Weights;
 }
 
 /// Only to be used inside [`vectorize`].
@@ -68,18 +95,13 @@ impl<F: Format> Isa for Avx512<F> {
     #[inline(always)]
     fn load(self, row: Row<'_>, start: usize, len: usize) -> Weights {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe {
-            match F::DTYPE {
-                Some(dtype) => weights::load(Row { dtype, ..row }, start, len),
-                None => weights::generic(row, start, len),
-            }
-        }
+        unsafe { F::load(row, start, len) }
     }
 
     #[inline(always)]
-    fn chunk(self, form: Form, w: &Weights, x: ChunkX<'_>) -> f32 {
+    fn chunk(self, _: Form, w: &Weights, x: ChunkX<'_>) -> f32 {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { chunk(form, w, x) }
+        unsafe { chunk(F::FORM, w, x) }
     }
 
     #[inline(always)]
@@ -95,10 +117,10 @@ impl<F: Format> Isa for Avx512<F> {
     }
 
     #[inline(always)]
-    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
+    fn tile(self, _: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
         // SAFETY: AVX-512 is there: this type's contract.
         unsafe {
-            match (form.wide, form.offset) {
+            match (F::FORM.wide, F::FORM.offset) {
                 (true, true) => tile_all::<true, true>(tile, chunk, x, out),
                 (true, false) => tile_all::<true, false>(tile, chunk, x, out),
                 (false, true) => tile_all::<false, true>(tile, chunk, x, out),

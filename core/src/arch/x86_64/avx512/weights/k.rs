@@ -60,7 +60,7 @@ fn bits(packed: __m256i) -> [u64; 4] {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q2_k(block: &[u8; 84]) -> Weights {
+pub(super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
     let (d, dmin) = (f16(u16_at(block, 80)), f16(u16_at(block, 82)));
     let packed = _mm512_cvtepu8_epi32(load128(block, 0));
     let scales = scaled_16(d, _mm512_and_si512(packed, _mm512_set1_epi32(15)));
@@ -70,7 +70,7 @@ pub(super) fn q2_k(block: &[u8; 84]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q3_k(block: &[u8; 110]) -> Weights {
+pub(super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
     // Lower 4 bits: the nibbles of eight bytes, the low ones first; upper 2: the pairs of four bytes likewise.
     let low = _mm_srlv_epi64(_mm_set1_epi64x(u64_at(block, 96).cast_signed()), _mm_set_epi64x(4, 0));
     let high = _mm_srlv_epi32(_mm_set1_epi32(u32_at(block, 104).cast_signed()), _mm_setr_epi32(0, 2, 4, 6));
@@ -85,14 +85,14 @@ pub(super) fn q3_k(block: &[u8; 110]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q4_k(block: &[u8; 144]) -> Weights {
+pub(super) fn q4_k([block]: &[[u8; 144]; 1]) -> Weights {
     let (scales, offsets) = scales(block);
     Weights { codes: nibbles_of_32(block[16..].as_chunks().0), scales, offsets }
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q5_k(block: &[u8; 176]) -> Weights {
+pub(super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
     let (scales, offsets) = scales(block);
     let codes = nibbles_of_32(block[48..].as_chunks().0);
     Weights { codes: plus_where(codes, bits(load256(block, 16)), 16), scales, offsets }
@@ -100,7 +100,7 @@ pub(super) fn q5_k(block: &[u8; 176]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q6_k(block: &[u8; 210]) -> Weights {
+pub(super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
     let scales = scaled_16(f16(u16_at(block, 208)), _mm512_cvtepi8_epi32(load128(block, 192)));
     let low = block.as_chunks::<64>().0;
     let high = two_bits(&block[128..192]);

@@ -5,7 +5,6 @@ mod k;
 mod of_32;
 
 use crate::arch::integer::{CHUNK, Row};
-use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
 
@@ -19,34 +18,26 @@ pub(in crate::arch) struct Weights {
     pub(super) offsets: __m512,
 }
 
-/// Columns `start..start + len` of `row`.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-pub(super) fn load(row: Row<'_>, start: usize, len: usize) -> Weights {
-    match row.dtype {
-        DType::Q4_0 => whole(row, start, len).map(|blocks| of_32::q4_0(blocks)),
-        DType::Q4_1 => whole(row, start, len).map(|blocks| of_32::q4_1(blocks)),
-        DType::Q5_0 => whole(row, start, len).map(|blocks| of_32::q5_0(blocks)),
-        DType::Q5_1 => whole(row, start, len).map(|blocks| of_32::q5_1(blocks)),
-        DType::Q8_0 => whole(row, start, len).map(|blocks| of_32::q8_0(blocks)),
-        DType::IQ4_NL => whole(row, start, len).map(|blocks| of_32::iq4_nl(blocks)),
-        DType::MXFP4 => whole(row, start, len).map(|blocks| of_32::mxfp4(blocks)),
-        DType::Q2_K => whole(row, start, len).map(|[block]| k::q2_k(block)),
-        DType::Q3_K => whole(row, start, len).map(|[block]| k::q3_k(block)),
-        DType::Q4_K => whole(row, start, len).map(|[block]| k::q4_k(block)),
-        DType::Q5_K => whole(row, start, len).map(|[block]| k::q5_k(block)),
-        DType::Q6_K => whole(row, start, len).map(|[block]| k::q6_k(block)),
-        DType::IQ4_XS => whole(row, start, len).map(|[block]| iq::iq4_xs(block)),
-        DType::IQ2_XXS => whole(row, start, len).map(|[block]| iq::iq2_xxs(block)),
-        DType::IQ2_XS => whole(row, start, len).map(|[block]| iq::iq2_xs(block)),
-        DType::IQ2_S => whole(row, start, len).map(|[block]| iq::iq2_s(block)),
-        DType::IQ3_XXS => whole(row, start, len).map(|[block]| iq::iq3_xxs(block)),
-        DType::IQ3_S => whole(row, start, len).map(|[block]| iq::iq3_s(block)),
-        DType::IQ1_S => whole(row, start, len).map(|[block]| iq::iq1_s(block)),
-        DType::IQ1_M => whole(row, start, len).map(|[block]| iq::iq1_m(block)),
-        _ => None,
-    }
-    .unwrap_or_else(|| generic(row, start, len))
+/// Loaders of columns `start..start + len` of a row, from functions of a chunk's blocks.
+macro_rules! loaders {
+    ($($module:ident: $($name:ident)+;)+) => {
+        $($(
+            #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+            #[inline]
+            pub(super) fn $name(row: Row<'_>, start: usize, len: usize) -> Weights {
+                match whole(row, start, len) {
+                    Some(blocks) => $module::$name(blocks),
+                    None => generic(row, start, len),
+                }
+            }
+        )+)+
+    };
+}
+
+loaders! {
+    of_32: q4_0 q4_1 q5_0 q5_1 q8_0 iq4_nl mxfp4;
+    k: q2_k q3_k q4_k q5_k q6_k;
+    iq: iq1_s iq1_m iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq4_xs;
 }
 
 /// A whole chunk's BLOCKS blocks of BYTES.
