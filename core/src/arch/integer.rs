@@ -12,7 +12,9 @@
 //! against many activations (prefill), and all give the same bits.
 
 use super::disjoint::Columns;
-use super::level::{Kind, Level};
+#[cfg(target_arch = "x86_64")]
+use super::level::Kind;
+use super::level::Level;
 use crate::dtype::DType;
 use crate::kernel::acts::Q8Row;
 use crate::quant::{self, Unpacked};
