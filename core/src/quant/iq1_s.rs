@@ -8,8 +8,11 @@ use bytemuck::{Pod, Zeroable};
 /// Bytes of a block.
 pub const BYTES: usize = size_of::<Block>();
 
+/// The values that entries are made of, in eighths.
+pub(crate) const VALUES: [i8; 3] = [-8, 0, 8];
+
 /// The codebook of IQ1_S and IQ1_M, in eighths.
-pub(crate) static GRID: [[i8; 8]; 2048] = expand(&grids::IQ1_S, &[-8, 0, 8]);
+pub(super) static GRID: [[i8; 8]; 2048] = expand(&grids::IQ1_S, &VALUES);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

@@ -34,6 +34,19 @@ pub mod q8_0;
 use crate::dtype::DType;
 pub use e8m0::e8m0;
 
+/// The codebooks as [`grids`] has them, for levels that look them up in their own way.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod packed {
+    use super::grids;
+
+    pub(crate) const IQ1_S: &[u16; 2048] = &grids::IQ1_S;
+    pub(crate) const IQ2_XXS: &[u16; 256] = &grids::IQ2_XXS;
+    pub(crate) const IQ2_XS: &[u16; 512] = &grids::IQ2_XS;
+    pub(crate) const IQ2_S: &[u16; 1024] = &grids::IQ2_S;
+    pub(crate) const IQ3_XXS: &[u16; 256] = &grids::IQ3_XXS;
+    pub(crate) const IQ3_S: &[u16; 512] = &grids::IQ3_S;
+}
+
 /// Up to 256 consecutive weights of a row in integer form: `weight[i] = scales[i/16] * codes[i] + offsets[i/16]`.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]

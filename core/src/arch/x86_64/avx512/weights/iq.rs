@@ -4,7 +4,7 @@ use super::{
     Weights, eight, f16, load128, load256, load512, nibbles_of_16, of_table, scaled_8, scaled_16, u16_at, u32_at,
     u64_at,
 };
-use crate::quant::{iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs, iq4_nl};
+use crate::quant::{iq1_s, iq2_xxs, iq3_s, iq3_xxs, iq4_nl, packed};
 use core::arch::x86_64::*;
 
 /// `(d * (sc + 1/2)) * factor`: eight scales.
@@ -26,30 +26,73 @@ fn scales_of_16(d: f32, packed: u64) -> __m512 {
     _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(d), sc), _mm512_set1_ps(0.25))
 }
 
-/// Entries of eight values. Numbers are cut to the codebook's length, a power of two.
-///
-/// Scalar loads, each of which is wired into its place: gathers take twice the time.
-#[target_feature(enable = "avx512f")]
+/// The codebook's words `numbers` (bits above N do not count), looked up in registers, 64 words of it at a time: one by
+/// one through memory, or by gathers, takes up to twice the time, and no less even for the largest codebook.
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn entries_of_8<const N: usize>(grid: &[[i8; 8]; N], number: impl Fn(usize) -> u16) -> [__m512i; 4] {
-    const { assert!(N.is_power_of_two()) };
-    let entry = |l| i64::from_le_bytes(grid[usize::from(number(l)) & (N - 1)].map(i8::cast_unsigned));
-    core::array::from_fn(|i| {
-        let [a, b, c, d, e, f, g, h] = core::array::from_fn(|l| entry(8 * i + l));
-        _mm512_setr_epi64(a, b, c, d, e, f, g, h)
-    })
+fn packed_entries<const N: usize>(packed: &[u16; N], numbers: __m512i) -> __m512i {
+    const { assert!(N.is_power_of_two() && N >= 64 && N <= 2048) };
+    let mut found = [_mm512_setzero_si512(); 32];
+    let mut n = N / 64;
+    for (found, packed) in found.iter_mut().zip(packed.as_chunks::<64>().0) {
+        // SAFETY: 64 bytes are read from each half.
+        let (low, high) =
+            unsafe { (_mm512_loadu_si512(packed.as_ptr().cast()), _mm512_loadu_si512(packed[32..].as_ptr().cast())) };
+        *found = _mm512_permutex2var_epi16(low, numbers, high);
+    }
+    let mut bit = 64;
+    while n > 1 {
+        let upper = _mm512_test_epi16_mask(numbers, _mm512_set1_epi16(bit));
+        for i in 0..n / 2 {
+            found[i] = _mm512_mask_mov_epi16(found[2 * i], upper, found[2 * i + 1]);
+        }
+        (n, bit) = (n / 2, bit * 2);
+    }
+    found[0]
 }
 
-/// Entries of four values, as [`entries_of_8`].
-#[target_feature(enable = "avx512f")]
+/// 32 entries of eight values, 2 bits each.
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn entries_of_4<const N: usize>(grid: &[[i8; 4]; N], number: impl Fn(usize) -> u16) -> [__m512i; 4] {
-    const { assert!(N.is_power_of_two()) };
-    let entry = |l| i32::from_le_bytes(grid[usize::from(number(l)) & (N - 1)].map(i8::cast_unsigned));
-    core::array::from_fn(|i| {
-        let [a, b, c, d, e, f, g, h, j, k, l, m, n, o, p, q] = core::array::from_fn(|l| entry(16 * i + l));
-        _mm512_setr_epi32(a, b, c, d, e, f, g, h, j, k, l, m, n, o, p, q)
-    })
+fn entries_of_8<const N: usize>(packed: &[u16; N], values: [i8; 3], numbers: __m512i) -> [__m512i; 4] {
+    let packed = packed_entries(packed, numbers);
+    // A value's number in bits 0 and 1, or in bits 2 and 3, the other bits being zero.
+    let [a, b, c] = values;
+    let table = _mm512_broadcast_i32x4(_mm_setr_epi8(a, b, c, 0, b, 0, 0, 0, c, 0, 0, 0, 0, 0, 0, 0));
+    // An entry's two bytes four times each, next to its six bytes of zeros.
+    let spread = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 8, 8, 8, 8, 9, 9, 9, 9));
+    let eight = |words| {
+        let bytes = _mm512_shuffle_epi8(_mm512_cvtepu16_epi64(words), spread);
+        let nibbles = _mm512_srlv_epi16(bytes, _mm512_set1_epi32(0x0004_0000));
+        _mm512_shuffle_epi8(table, _mm512_and_si512(nibbles, _mm512_set1_epi16(0x0c03)))
+    };
+    [
+        eight(_mm512_castsi512_si128(packed)),
+        eight(_mm512_extracti32x4_epi32::<1>(packed)),
+        eight(_mm512_extracti32x4_epi32::<2>(packed)),
+        eight(_mm512_extracti32x4_epi32::<3>(packed)),
+    ]
+}
+
+/// 64 entries of four values, 4 bits each.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn entries_of_4<const N: usize>(packed: &[u16; N], values: [i8; 8], numbers: [__m512i; 2]) -> [__m512i; 4] {
+    let [a, b] = numbers.map(|numbers| packed_entries(packed, numbers));
+    let table = _mm512_set1_epi64(i64::from_le_bytes(values.map(i8::cast_unsigned)));
+    let sixteen = |words| {
+        let words = _mm512_cvtepu16_epi32(words);
+        let bytes = _mm512_or_si512(words, _mm512_slli_epi32::<8>(words));
+        let bytes = _mm512_and_si512(bytes, _mm512_set1_epi32(0x00ff_00ff));
+        let nibbles = _mm512_or_si512(bytes, _mm512_slli_epi32::<4>(bytes));
+        _mm512_shuffle_epi8(table, _mm512_and_si512(nibbles, _mm512_set1_epi8(15)))
+    };
+    [
+        sixteen(_mm512_castsi512_si256(a)),
+        sixteen(_mm512_extracti64x4_epi64::<1>(a)),
+        sixteen(_mm512_castsi512_si256(b)),
+        sixteen(_mm512_extracti64x4_epi64::<1>(b)),
+    ]
 }
 
 /// `values`, negated where a bit is set, raised by 128.
@@ -102,12 +145,8 @@ fn four_times(words: __m128i) -> __m512i {
 /// `low + 256 * high`: the numbers of 32 entries.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn numbers(low: __m256i, high: __m512i) -> [u16; 32] {
-    let numbers = _mm512_or_si512(_mm512_cvtepu8_epi16(low), _mm512_slli_epi16::<8>(high));
-    let mut out = [0; 32];
-    // SAFETY: 64 bytes are written.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), numbers) };
-    out
+fn numbers(low: __m256i, high: __m512i) -> __m512i {
+    _mm512_or_si512(_mm512_cvtepu8_epi16(low), _mm512_slli_epi16::<8>(high))
 }
 
 #[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
@@ -124,10 +163,11 @@ pub(super) fn iq4_xs([block]: &[[u8; 136]; 1]) -> Weights {
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
 pub(super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
-    // The upper words of the groups.
-    let words = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(load512(&block[2..].as_chunks().0[0])));
+    // Of each group a word of four numbers and one of signs.
+    let groups = load512(&block[2..].as_chunks().0[0]);
+    let words = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(groups));
     let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.25);
-    let values = entries_of_8(&iq2_xxs::GRID, |l| block[2 + 8 * (l / 4) + l % 4].into());
+    let values = entries_of_8(packed::IQ2_XXS, iq2_xxs::VALUES, _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(groups)));
     Weights { codes: signed(values, even_signs(sevens(words))), scales, offsets: _mm512_setzero_ps() }
 }
 
@@ -135,9 +175,9 @@ pub(super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
 #[inline]
 pub(super) fn iq2_xs([block]: &[[u8; 74]; 1]) -> Weights {
     let scales = scales_of_16(f16(u16_at(block, 0)), u64_at(block, 66));
-    let values = entries_of_8(&iq2_xs::GRID, |l| u16_at(block, 2 + 2 * l));
-    let seven = _mm512_srli_epi16::<9>(load512(&block[2..].as_chunks().0[0]));
-    let signs = even_signs(_mm512_cvtepi16_epi8(seven));
+    let words = load512(&block[2..].as_chunks().0[0]);
+    let values = entries_of_8(packed::IQ2_XS, iq2_xxs::VALUES, words);
+    let signs = even_signs(_mm512_cvtepi16_epi8(_mm512_srli_epi16::<9>(words)));
     Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
 }
 
@@ -148,7 +188,7 @@ pub(super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
     let high = four_times(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(u64_at(block, 66).cast_signed())));
     let high = _mm512_srlv_epi16(high, _mm512_set1_epi64(0x0006_0004_0002_0000));
     let numbers = numbers(load256(block, 2), high);
-    let values = entries_of_8(&iq2_s::GRID, |l| numbers[l]);
+    let values = entries_of_8(packed::IQ2_S, iq2_xxs::VALUES, numbers);
     let signs = core::array::from_fn(|i| u64_at(block, 34 + 8 * i));
     Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
 }
@@ -158,7 +198,8 @@ pub(super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
 pub(super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
     let words = load256(block, 66);
     let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.5);
-    let values = entries_of_4(&iq3_xxs::GRID, |l| block[2 + l].into());
+    let numbers = core::array::from_fn(|half| _mm512_cvtepu8_epi16(load256(block, 2 + 32 * half)));
+    let values = entries_of_4(packed::IQ3_XXS, iq3_xxs::VALUES, numbers);
     Weights { codes: signed(values, even_signs(sevens(words))), scales, offsets: _mm512_setzero_ps() }
 }
 
@@ -167,11 +208,11 @@ pub(super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
 pub(super) fn iq3_s([block]: &[[u8; 110]; 1]) -> Weights {
     let sc = eight(_pdep_u64(u32_at(block, 106).into(), 0x0f0f_0f0f_0f0f_0f0f));
     let scales = scaled_8(f16(u16_at(block, 0)), _mm256_add_epi32(_mm256_add_epi32(sc, sc), _mm256_set1_epi32(1)));
-    let numbers: [[u16; 32]; 2] = core::array::from_fn(|half| {
+    let numbers = core::array::from_fn(|half| {
         let high = _mm512_maskz_set1_epi16(u32_at(block, 66 + 4 * half), 1);
         numbers(load256(block, 2 + 32 * half), high)
     });
-    let values = entries_of_4(&iq3_s::GRID, |l| numbers.as_flattened()[l]);
+    let values = entries_of_4(packed::IQ3_S, iq3_s::VALUES, numbers);
     let signs = core::array::from_fn(|i| u64_at(block, 74 + 8 * i));
     Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
 }
@@ -182,7 +223,7 @@ pub(super) fn iq1_s([block]: &[[u8; 50]; 1]) -> Weights {
     let qh = load128(block, 34);
     let high = _mm512_srlv_epi16(four_times(qh), _mm512_set1_epi64(0x0009_0006_0003_0000));
     let numbers = numbers(load256(block, 2), high);
-    let values = entries_of_8(&iq1_s::GRID, |l| numbers[l]);
+    let values = entries_of_8(packed::IQ1_S, iq1_s::VALUES, numbers);
     let qh = _mm256_cvtepu16_epi32(qh);
     // 2 sc + 1
     let sc = _mm256_and_si256(_mm256_srli_epi32::<11>(qh), _mm256_set1_epi32(14));
@@ -208,7 +249,7 @@ pub(super) fn iq1_m([block]: &[[u8; 56]; 1]) -> Weights {
     let high = _mm512_cvtepu8_epi32(load128(block, 32));
     let high = _mm512_or_si512(high, _mm512_slli_epi32::<12>(high));
     let numbers = numbers(load256(block, 0), high);
-    let values = entries_of_8(&iq1_s::GRID, |l| numbers[l]);
+    let values = entries_of_8(packed::IQ1_S, iq1_s::VALUES, numbers);
     let packed = u64_at(block, 48);
     let d = f16(_pext_u64(packed, 0xf000_f000_f000_f000) as u16);
     // Word j/4 for scale j.
