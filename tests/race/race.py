@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import platform
+import resource
 import shlex
 import statistics
 import subprocess
@@ -224,18 +225,30 @@ def machine():
     return f"{model}, {os.cpu_count()} CPUs"
 
 
-def load():
-    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
-
-
-def stolen():
-    """CPU seconds that a virtual machine's host gave to others, times 100; of how many."""
+def cpu_time():
+    """CPU seconds so far: of this script and the commands it ran, of all processes, of a virtual machine's neighbours, and
+    of there having been CPUs."""
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    ours = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
     try:
         with open("/proc/stat") as stat:
-            fields = [int(n) for n in stat.readline().split()[1:]]
-        return fields[7], sum(fields[:8])
-    except (OSError, IndexError):
-        return 0, 0
+            user, nice, system, idle, wait, interrupts, soft, stolen = (
+                int(n) / os.sysconf("SC_CLK_TCK") for n in stat.readline().split()[1:9]
+            )
+    except (OSError, ValueError):
+        return ours, 0, 0, 0
+    all_processes = user + nice + system + interrupts + soft
+    return ours, all_processes, stolen, all_processes + idle + wait + stolen
+
+
+def quiet(before):
+    """What others did to the measurement since `before`."""
+    ours, everyone, stolen, time = (b - a for a, b in zip(before, cpu_time()))
+    if not time:
+        return "unknown"
+    others = max(everyone - ours, 0) / time
+    warning = ": NOT A QUIET MACHINE, these numbers mean little" if others + stolen / time > 0.03 else ""
+    return f"other processes took {others:.1%} of the CPUs' time, the machine's host {stolen / time:.1%}{warning}"
 
 
 def numbers(text):
@@ -264,7 +277,7 @@ def main():
     args.depth = args.depth or args.prompt[:1]
 
     bandwidth, programs = Bandwidth(args), [Dsv4(args), Llama(args)]
-    started, before, command = load(), stolen(), shlex.join(sys.argv)
+    before, command = cpu_time(), shlex.join(sys.argv)
     heads = {speeds: SPEEDS, depths: DEPTHS, memories: MEMORIES, bandwidths: BANDWIDTHS}
     tables = {rows_of: [] for rows_of in heads}
     for model in args.model:
@@ -296,9 +309,7 @@ def main():
                 rows.extend(rows_of(args, model, threads, rounds))
     tables = [(heads[rows_of], rows) for rows_of, rows in tables.items() if rows]
 
-    steal, total = (b - a for a, b in zip(before, stolen()))
-    about = f"{machine()}; {args.rounds} rounds; load average {started} before, {load()} after"
-    about += f"; {steal / max(total, 1):.1%} of CPU time stolen"
+    about = f"{machine()}; {args.rounds} rounds; {quiet(before)}"
     print(about)
     for head, rows in tables:
         print("", *plain(head, rows), sep="\n")

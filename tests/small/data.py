@@ -18,6 +18,7 @@ USER, ASSISTANT, THINK, END_THINK, DSML = "<｜User｜>", "<｜Assistant｜>", "
 BOYS = "Tom Ben Sam Max Leo Finn Otto Paul Hugo Karl Emil Anton Oskar Felix Jonas Peter".split()
 GIRLS = "Mira Anna Lena Nora Rosa Ida Clara Ella Greta Lucy Maya Julia Alma Vera Edith Wilma".split()
 NAMES = BOYS + GIRLS
+KNOWN = "Tom Leo Finn Otto Karl Oskar Felix Peter Mira Ida Greta Julia Alma Edith Nora Vera".split()  # facts are about these
 FOODS = "plums apples cheese bread honey soup rice beans cake nuts pears grapes melon fish eggs corn figs jam peas milk tea lemons onions carrots".split()
 ANIMALS = "cat dog goat horse sheep duck hen mouse fox rabbit pony frog turtle parrot donkey cow owl bear snake pig crow hamster lizard goose".split()
 COLORS = "red blue green yellow black white brown pink purple orange gray silver gold".split()
@@ -118,7 +119,7 @@ class Document:
         taken = {subject for _, subject in self.facts} if self.one_each else ()
         for _ in range(20):
             rel = self.rng.choice(self.relations)
-            subject = self.rng.choice(OBJECTS if rel == "place" else NAMES)
+            subject = self.rng.choice(OBJECTS if rel == "place" else KNOWN)
             if (rel, subject) not in self.facts and subject not in taken:
                 return rel, subject, self.rng.choice(RELATIONS[rel][3])
         return None
@@ -344,7 +345,7 @@ def conversation(rng: random.Random, length: int, evaluate: bool = False) -> Doc
         doc.add(rng.choice(SYSTEMS), 0.02)
     # Short documents are dense in questions (they teach the lookup), long ones keep about one turn in two for it.
     p_fill = {128: 0.05, 256: 0.1, 512: 0.15}.get(length, 0.2)
-    want = {128: 5, 256: 9, 512: 14, 1024: 22}.get(length, 34)
+    want = {128: 5, 256: 8, 512: 10}.get(length, 12)
     doc.tell_turn(min(want, rng.randint(2, 6)))
     size = 0
     while size < length * 7:  # characters: more than `length` tokens for certain, the rest is cut off
@@ -422,7 +423,7 @@ def drill(rng: random.Random, length: int, evaluate: bool = False) -> Document:
     doc = Document(rng, evaluate, one_each=rng.random() < 0.8,
                    relations=rng.sample(RELATION_NAMES, rng.choice([1, 2, 4, len(RELATION_NAMES)])))
     doc.add(BOS, 0.0)
-    most = {128: 8, 256: 14, 512: 22, 1024: 34}.get(length, 54)
+    most = {128: 6, 256: 8}.get(length, 12)
     want = rng.randint(most // 2, most)
     size = 0
     while size < length * 7:
@@ -444,11 +445,12 @@ def drill(rng: random.Random, length: int, evaluate: bool = False) -> Document:
 
 
 KINDS = {"conversation": conversation, "skills": skills, "tools": tools, "plain": plain, "drill": drill}
-# Shares of the kinds in the two phases of training. Recall is what takes longest to learn, so it gets most, in the
-# second phase nearly all.
+# Shares of the kinds in the phases of training. Recall is what takes longest to learn, so it gets most, in the
+# later phases nearly all.
 SHARES = {
     "broad": {"conversation": 66, "skills": 12, "tools": 11, "plain": 11},
-    "recall": {"drill": 45, "conversation": 32, "skills": 9, "tools": 8, "plain": 6},
+    "dense": {"drill": 45, "conversation": 32, "skills": 9, "tools": 8, "plain": 6},
+    "recall": {"drill": 10, "conversation": 70, "skills": 7, "tools": 8, "plain": 5},
 }
 
 
@@ -476,7 +478,7 @@ def recall_probe(rng: random.Random, distance: int, count_tokens, one_each: bool
             break
         if gap > 120 and rng.random() < 0.4:
             doc.story_turn()
-        elif rng.random() < 0.5 and len(doc.facts) < 34:
+        elif rng.random() < 0.5 and len(doc.facts) < 12:
             doc.tell_turn(max(1, min(5, gap // 12)))
         else:
             rng.choice([doc.sum_turn, doc.small_turn, lambda: doc.ask_turn(doc.pick_fact(but=asked))])()

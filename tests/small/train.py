@@ -49,7 +49,8 @@ class Phase:
 # First everything at once; then, from the first phase's last raw weights, nearly only recall, densely (data.drill).
 PHASES = {
     "broad": Phase(1.0, 0.5, 0, 0.85, 250, (0.2, 0.35, 0.5, 0.65), (8, 16, 32, None, None)),
-    "recall": Phase(0.6, 0.4, 1, 0.85, 120, (0.0, 0.2, 0.4, 0.6), (16, None, None, None, None)),
+    "dense": Phase(0.6, 0.4, 1, 0.85, 120, (0.0, 0.2, 0.4, 0.6), (16, None, None, None, None)),
+    "recall": Phase(0.5, 0.1, 1, 0.9, 100, (0.0, 0.2, 0.45, 0.7), (16, None, None, None, None)),
 }
 
 
@@ -182,7 +183,7 @@ def main() -> None:
 
     while (done := (args.spent + (time.time() - start) / 60) / args.minutes) < 1:
         # Warm up, hold, fall to nothing.
-        rate = phase.rate * min(1.0, (step + 1) / 60) * min(1.0, (1 - done) / (1 - phase.hold) + 0.01)
+        rate = phase.rate * min(1.0, (step + 1) / 30) * min(1.0, (1 - done) / (1 - phase.hold) + 0.01)
         for opt in opts:
             for group in opt.param_groups:
                 group["lr"] = group["peak"] * rate
@@ -225,7 +226,7 @@ def main() -> None:
             logged = now
             print(f"{(now - start) / 60:6.1f} min  step {step}  {tokens / (now - start):.0f} tok/s  loss {loss / weight:.3f}  "
                   f"length {LENGTHS[level]}  recall " + " ".join(f"{n}:{h:.2f}" for n, h in hits.items()), flush=True)
-        if now - saved > 480:
+        if now - saved > 900:
             save("last")
             saved = time.time()
     save("final")
