@@ -36,7 +36,7 @@ pub struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Vector `i` [size] in f32, where it lies.
+    /// Vector `i`, `size` values in f32, where it lies.
     #[inline(always)]
     pub fn get(&self, i: usize) -> &'a [f32] {
         let stride = self.format.bytes(self.size);
@@ -72,7 +72,7 @@ impl EntriesMut<'_> {
         &mut self.bytes[first * stride..][..count * stride]
     }
 
-    /// Stores `values` [size] as vector `i`.
+    /// Stores `values`, `size` of them, as vector `i`.
     pub fn set(&mut self, i: usize, values: &[f32]) {
         let format = self.format;
         store(format, values, self.bytes(i, 1));

@@ -75,7 +75,7 @@ impl SessionPlan {
 pub enum Logits<'a> {
     /// None.
     None,
-    /// The last token's, [V] f32.
+    /// The last token's, `[V]` f32.
     Last(&'a mut [f32]),
     /// Every token's, [tokens, V] f32, row-major.
     All(&'a mut [f32]),

@@ -5,7 +5,7 @@
 //! o_h's last r dims are rotated back by -t: the values carried rotary phase
 //! ```
 //! The seen keys are the window's, oldest first, then the entries in ascending order. The softmax runs over tiles of
-//! [`TILE`] keys counted from the first: the order of every addition follows from the position alone.
+//! 16 keys counted from the first: the order of every addition follows from the position alone.
 
 use super::Batch;
 use super::indexer::visible;

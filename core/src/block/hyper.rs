@@ -48,7 +48,8 @@ fn decode<const N: usize>(vector: &Vector<'_>) -> [f32; N] {
 /// Values in a layer's mix, at most.
 const MAX_MIX: usize = (2 + MAX_STREAMS) * MAX_STREAMS;
 
-/// Before a block: mixes [tokens, (2+n)*n] and h = RMSNorm_w(sum_i pre[i] X[i]) [tokens, D] from streams [tokens, n, D].
+/// Before a block: mixes [tokens, (2+n)*n] and `h = RMSNorm_w(sum_i pre[i] X[i])` [tokens, D] from streams
+/// [tokens, n, D].
 pub fn before(
     batch: &Batch<'_>,
     config: &Config,

@@ -18,7 +18,7 @@ use crate::model::Model;
 use crate::tensor::Matrix;
 use crate::weights::{Head, Layer};
 
-/// X[i] = embed[token] for every stream i.
+/// `X[i] = embed[token]` for every stream i.
 pub fn embed(batch: &Batch<'_>, config: &Config, token_embd: &Matrix<'_>, s: &mut Scratch<'_>) {
     let hidden = config.hidden;
     for (streams, &token) in s.streams.chunks_mut(config.streams * hidden).zip(batch.tokens) {
