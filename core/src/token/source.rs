@@ -6,6 +6,7 @@
 use super::{Kind, MAX_TOKEN, alphabet, split};
 use crate::bytes::Cursor;
 use crate::error::{Error, Name, Result};
+use crate::format::gguf::{Array, Gguf as File, STRING};
 use crate::format::json::{Event, Reader, Text};
 
 /// An array of strings as it lies in a GGUF file: each its length (`u64`, little-endian) and its bytes.
@@ -45,6 +46,41 @@ pub struct Gguf<'a> {
     pub bos: Option<u32>,
     /// `eos_token_id`
     pub eos: Option<u32>,
+}
+
+impl<'a> Gguf<'a> {
+    /// What a file's header says of its tokenizer. [`Error::BadValueType`] or [`Error::BadValue`] name the key that makes
+    /// no sense.
+    pub fn from_header(header: &File<'a>) -> Result<Self> {
+        /// The format's number of 32-bit signed integers.
+        const I32: u32 = 5;
+        /// The same, unsigned.
+        const U32: u32 = 4;
+
+        let found = header.tokenizer()?;
+        let strings = |array: Option<Array<'a>>, key: &str| match array {
+            None => Ok(Strings::default()),
+            Some(array) if array.element() == STRING => Ok(Strings { bytes: array.bytes(), count: array.len() }),
+            Some(_) => Err(Error::BadValueType { key: key.into() }),
+        };
+        let id = |id: Option<u64>, key: &str| {
+            id.map(|id| u32::try_from(id).map_err(|_| Error::BadValue { key: key.into() })).transpose()
+        };
+        let token_types = match found.token_type {
+            None => &[][..],
+            Some(array) if matches!(array.element(), I32 | U32) => array.bytes(),
+            Some(_) => return Err(Error::BadValueType { key: "tokenizer.ggml.token_type".into() }),
+        };
+        Ok(Self {
+            model: found.model.unwrap_or_default(),
+            pre: found.pre.unwrap_or_default(),
+            tokens: strings(found.tokens, "tokenizer.ggml.tokens")?,
+            token_types,
+            merges: strings(found.merges, "tokenizer.ggml.merges")?,
+            bos: id(found.bos, "tokenizer.ggml.bos_token_id")?,
+            eos: id(found.eos, "tokenizer.ggml.eos_token_id")?,
+        })
+    }
 }
 
 /// A vocabulary in borrowed bytes.

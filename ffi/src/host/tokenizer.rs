@@ -3,8 +3,8 @@
 use crate::file::{FileError, Files};
 use crate::memory::Memory;
 use dsv4_core::error::{Error, Result};
-use dsv4_core::format::gguf::{Array, Gguf, STRING};
-use dsv4_core::token::{Gguf as GgufSource, Source, Strings, Tokenizer as CoreTokenizer};
+use dsv4_core::format::gguf::Gguf;
+use dsv4_core::token::{Gguf as GgufSource, Source, Tokenizer as CoreTokenizer};
 use self_cell::{MutBorrow, self_cell};
 use std::path::Path;
 
@@ -35,7 +35,7 @@ impl Tokenizer {
 
     /// A GGUF file's tokenizer, from its header.
     pub fn from_gguf(header: &Gguf<'_>) -> Result<Self> {
-        Self::new(&Source::Gguf(source(header)?))
+        Self::new(&Source::Gguf(GgufSource::from_header(header)?))
     }
 
     /// Builds the index; `source` is not needed afterwards.
@@ -46,7 +46,7 @@ impl Tokenizer {
 
     /// The bytes of memory that a GGUF file's tokenizer takes, from its header.
     pub fn plan(header: &Gguf<'_>) -> Result<usize> {
-        CoreTokenizer::plan(&Source::Gguf(source(header)?))
+        CoreTokenizer::plan(&Source::Gguf(GgufSource::from_header(header)?))
     }
 
     /// The core's tokenizer.
@@ -79,36 +79,4 @@ impl Tokenizer {
         }
         Ok(bytes)
     }
-}
-
-/// A header's tokenizer metadata in the form that the core's tokenizer takes.
-fn source<'a>(header: &Gguf<'a>) -> Result<GgufSource<'a>> {
-    /// The format's number of 32-bit signed integers.
-    const I32: u32 = 5;
-    /// The same, unsigned.
-    const U32: u32 = 4;
-
-    let found = header.tokenizer()?;
-    let strings = |array: Option<Array<'a>>, key: &str| match array {
-        None => Ok(Strings::default()),
-        Some(array) if array.element() == STRING => Ok(Strings { bytes: array.bytes(), count: array.len() }),
-        Some(_) => Err(Error::BadValueType { key: key.into() }),
-    };
-    let id = |id: Option<u64>, key: &str| {
-        id.map(|id| u32::try_from(id).map_err(|_| Error::BadValue { key: key.into() })).transpose()
-    };
-    let token_types = match found.token_type {
-        None => &[][..],
-        Some(array) if matches!(array.element(), I32 | U32) => array.bytes(),
-        Some(_) => return Err(Error::BadValueType { key: "tokenizer.ggml.token_type".into() }),
-    };
-    Ok(GgufSource {
-        model: found.model.unwrap_or_default(),
-        pre: found.pre.unwrap_or_default(),
-        tokens: strings(found.tokens, "tokenizer.ggml.tokens")?,
-        token_types,
-        merges: strings(found.merges, "tokenizer.ggml.merges")?,
-        bos: id(found.bos, "tokenizer.ggml.bos_token_id")?,
-        eos: id(found.eos, "tokenizer.ggml.eos_token_id")?,
-    })
 }
