@@ -3,6 +3,7 @@
 use crate::arch::disjoint::Parallel;
 use crate::arch::level::Level;
 use crate::arena::Arena;
+use crate::block::observe::Observer;
 use crate::block::scratch::Scratch;
 use crate::block::{Batch, layer};
 use crate::cache::{Cache, CacheFormat, CacheParams};
@@ -98,6 +99,8 @@ pub struct Run<'a> {
     pub parallel: &'a dyn Parallel,
     /// Called after every layer of every batch; `false` cancels.
     pub progress: &'a mut dyn FnMut(Progress) -> bool,
+    /// Sees what the layers do, if anybody wants to.
+    pub observer: Option<&'a mut dyn Observer>,
 }
 
 /// One timeline: tokens are appended by [`Session::eval`], and taken back by [`Session::rewind`].
@@ -226,7 +229,8 @@ impl<'a> Session<'a> {
             let done = i * self.params.batch;
             let batch = Batch { start: self.position, tokens: tokens_now, cx };
             self.written = self.written.max(self.position + tokens_now.len());
-            self.forward(&batch, &mut |layer| (run.progress)(Progress { tokens: done, of: tokens.len(), layer }))?;
+            let progress = &mut |layer| (run.progress)(Progress { tokens: done, of: tokens.len(), layer });
+            self.forward(&batch, progress, &mut run.observer)?;
             let rows = match &mut logits {
                 Logits::All(out) => Some((0, &mut out[done * vocab..][..tokens_now.len() * vocab])),
                 Logits::Last(out) if done + tokens_now.len() == tokens.len() => {
@@ -244,12 +248,17 @@ impl<'a> Session<'a> {
     }
 
     /// All layers over one batch: leaves its final streams in scratch.
-    fn forward(&mut self, batch: &Batch<'_>, progress: &mut dyn FnMut(usize) -> bool) -> Result<()> {
+    fn forward(
+        &mut self,
+        batch: &Batch<'_>,
+        progress: &mut dyn FnMut(usize) -> bool,
+        observer: &mut Option<&mut dyn Observer>,
+    ) -> Result<()> {
         let weights = self.model.weights();
         layer::embed(batch, self.model.config(), &weights.head().token_embd, &mut self.scratch);
         for index in 0..self.model.config().layers {
             let mut cache = self.cache.layer(self.model.config(), index);
-            layer::forward(batch, self.model, index, &weights.layer(index), &mut cache, &mut self.scratch)?;
+            layer::forward(batch, self.model, index, &weights.layer(index), &mut cache, &mut self.scratch, observer)?;
             if !progress(index + 1) {
                 return Err(Error::Cancelled);
             }

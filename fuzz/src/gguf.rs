@@ -98,7 +98,7 @@ fn evaluate(model: &Model<'_>, params: &SessionParams, tokens: &[u32]) -> Result
     let mut memory = Region::new(Session::plan(model.config(), params)?.bytes());
     let mut session = Session::new(model, params, memory.bytes())?;
     let mut logits = vec![0.0; tokens.len() * model.config().vocab];
-    let mut run = Run { parallel: &Serial, progress: &mut |_| true };
+    let mut run = Run { parallel: &Serial, progress: &mut |_| true, observer: None };
     session.eval(tokens, Logits::All(&mut logits), &mut run)?;
     Ok(logits)
 }

@@ -49,7 +49,7 @@ pub fn eval(session: &mut Session<'_>, tokens: &[u32], chunk: usize, parallel: &
     let vocab = session.model().config().vocab;
     let mut logits = vec![f32::NAN; tokens.len() * vocab];
     for (tokens, logits) in tokens.chunks(chunk).zip(logits.chunks_mut(chunk * vocab)) {
-        let mut run = Run { parallel, progress: &mut |_| true };
+        let mut run = Run { parallel, progress: &mut |_| true, observer: None };
         session.eval(tokens, Logits::All(logits), &mut run).expect("logits");
     }
     logits

@@ -73,7 +73,7 @@ fn from_load_to_logits(file: &[u8], tokens: &[u32], matmul: MatmulMode) {
     let mut session = Session::new(&model, &params, aligned(&mut session_memory, plan.bytes())).unwrap();
     let (prompt, rest) = tokens.split_at(tokens.len() - 20);
     let logits = &mut logits[..model.config().vocab];
-    let mut run = Run { parallel: &Serial, progress: &mut |_| true };
+    let mut run = Run { parallel: &Serial, progress: &mut |_| true, observer: None };
     session.eval(prompt, Logits::Last(logits), &mut run).unwrap();
     for token in rest {
         session.eval(&[*token], Logits::Last(logits), &mut run).unwrap();

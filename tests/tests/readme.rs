@@ -24,7 +24,7 @@ let params = SessionParams::new(64);
 let session_memory = aligned(Session::plan(model.config(), &params)?.bytes());
 let mut session = Session::new(&model, &params, session_memory)?;
 let mut logits = vec![0.0; model.config().vocab];
-let mut run = Run { parallel: &Serial, progress: &mut |_| true };
+let mut run = Run { parallel: &Serial, progress: &mut |_| true, observer: None };
 session.eval(prompt, Logits::Last(&mut logits), &mut run)?;
 let next = argmax(&logits);
 // README: end

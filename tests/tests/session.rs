@@ -221,7 +221,9 @@ fn take(session: &mut Session<'_>, history: &mut Vec<u32>, step: Step) {
                 1 => Logits::Last(&mut out),
                 _ => Logits::All(&mut out),
             };
-            session.eval(&tokens, logits, &mut Run { parallel: &Serial, progress: &mut |_| true }).unwrap();
+            session
+                .eval(&tokens, logits, &mut Run { parallel: &Serial, progress: &mut |_| true, observer: None })
+                .unwrap();
             history.extend(&tokens);
             if rows > 0 {
                 let want = fresh(model, &params, history);
@@ -251,7 +253,11 @@ fn take(session: &mut Session<'_>, history: &mut Vec<u32>, step: Step) {
                 calls += 1;
                 calls <= at
             };
-            let result = session.eval(&tokens, Logits::None, &mut Run { parallel: &Serial, progress: &mut progress });
+            let result = session.eval(
+                &tokens,
+                Logits::None,
+                &mut Run { parallel: &Serial, progress: &mut progress, observer: None },
+            );
             let done = if at < tokens.len().div_ceil(params.batch) * layers {
                 assert_eq!(result, Err(Error::Cancelled));
                 at / layers * params.batch
@@ -272,7 +278,7 @@ fn take(session: &mut Session<'_>, history: &mut Vec<u32>, step: Step) {
             }
             let at = at % tokens.len();
             tokens[at] = BAD;
-            let mut run = Run { parallel: &Serial, progress: &mut |_| true };
+            let mut run = Run { parallel: &Serial, progress: &mut |_| true, observer: None };
             let result = session.eval(&tokens, Logits::None, &mut run);
             assert_eq!(result, Err(Error::BadExpert { layer: 1, expert: BAD_EXPERT }));
             history.extend(&tokens[..at / params.batch * params.batch]);
@@ -334,7 +340,8 @@ fn refused_calls_change_nothing() {
             eval(session, &history, 3, &Serial);
             let mut out = vec![0.0; 40 * vocab];
             let mut refuse = |tokens: &[u32], logits: Logits<'_>, error: Error| {
-                let mut run = Run { parallel: &Serial, progress: &mut |_| panic!("nothing is computed") };
+                let mut run =
+                    Run { parallel: &Serial, progress: &mut |_| panic!("nothing is computed"), observer: None };
                 assert_eq!(session.eval(tokens, logits, &mut run), Err(error));
                 assert_eq!(session.tokens(), [1, 2, 3]);
             };
@@ -383,7 +390,7 @@ fn tables_naming_experts_that_do_not_exist() {
         file[table.start + 8 * 7..][..4].copy_from_slice(&expert.to_le_bytes());
         with_model(&file, |model| {
             with_session(model, &params(20, 4, Fast), |session| {
-                let mut run = Run { parallel: &Serial, progress: &mut |_| true };
+                let mut run = Run { parallel: &Serial, progress: &mut |_| true, observer: None };
                 let result = session.eval(&[1, 2, 3, 4, 5, 7], Logits::None, &mut run);
                 assert_eq!(result, Err(Error::BadExpert { layer: 0, expert }));
                 take(session, &mut vec![1, 2, 3, 4], Step::Eval(vec![5, 6, 8], 2));

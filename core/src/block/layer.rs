@@ -4,6 +4,7 @@ use super::attention::{self, Seen, attend};
 use super::compress::compress;
 use super::experts::{self, experts};
 use super::indexer;
+use super::observe::Observer;
 use super::router::route;
 use super::scratch::Scratch;
 use super::{Batch, hyper};
@@ -36,6 +37,7 @@ pub fn forward(
     layer: &Layer<'_>,
     cache: &mut LayerCache<'_>,
     s: &mut Scratch<'_>,
+    observer: &mut Option<&mut dyn Observer>,
 ) -> Result<()> {
     let config = model.config();
     let n = batch.len();
@@ -45,11 +47,19 @@ pub fn forward(
     let h = &mut s.h[..hidden];
     hyper::before(batch, config, &layer.hyper_attn, &layer.attn_norm, &s.streams[..streams], &mut s.mixes[..mixes], h);
     attention_block(batch, model, index, layer, cache, s);
+    if let Some(observer) = observer {
+        let selected = layer.indexer.map(|_| &s.selected[..n * config.indexer_top_k]);
+        observer.attention(index, batch, &s.mixes[..mixes], selected);
+    }
     hyper::after(batch, config, &s.mixes[..mixes], &s.y[..hidden], &mut s.streams[..streams]);
 
     let h = &mut s.h[..hidden];
     hyper::before(batch, config, &layer.hyper_ffn, &layer.ffn_norm, &s.streams[..streams], &mut s.mixes[..mixes], h);
     moe_block(batch, config, index, layer, s)?;
+    if let Some(observer) = observer {
+        let chosen = n * config.experts_used;
+        observer.experts(index, batch, &s.mixes[..mixes], &s.experts[..chosen], &s.expert_weights[..chosen]);
+    }
     hyper::after(batch, config, &s.mixes[..mixes], &s.y[..hidden], &mut s.streams[..streams]);
     Ok(())
 }

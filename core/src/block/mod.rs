@@ -6,6 +6,7 @@ pub mod experts;
 pub mod hyper;
 pub mod indexer;
 pub mod layer;
+pub mod observe;
 pub mod router;
 pub mod scratch;
 

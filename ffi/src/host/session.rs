@@ -61,7 +61,9 @@ impl Session {
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<()> {
         let parallel = &*self.parallel;
-        self.timeline.with_dependent_mut(|_, session| session.eval(tokens, logits, &mut Run { parallel, progress }))
+        self.timeline.with_dependent_mut(|_, session| {
+            session.eval(tokens, logits, &mut Run { parallel, progress, observer: None })
+        })
     }
 
     /// Goes back to where the timeline and `tokens` part, so that evaluating the rest of `tokens` is all that is left to
