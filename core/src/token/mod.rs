@@ -17,12 +17,14 @@
 mod added;
 mod alphabet;
 mod bpe;
+mod chat;
 mod source;
 mod split;
 mod stream;
 mod table;
 mod unicode;
 
+pub use chat::{ChatTokens, Think};
 pub use source::{Gguf, Source, Strings};
 pub use stream::StreamDecoder;
 

@@ -63,7 +63,7 @@ pub(super) fn chat(args: &ChatArgs) -> Result {
         tokenizer,
         template,
         session: Session::new(model.clone(), &args.compute.params(context)?, args.compute.pool())?,
-        generate: args.generate.generate(Some(template.eos)),
+        generate: args.generate.generate(Some(template.tokens.eos)),
         system: &args.system,
         think: args.think.into(),
         past: Vec::new(),

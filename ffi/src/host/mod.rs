@@ -6,8 +6,9 @@ mod session;
 mod template;
 mod tokenizer;
 
+pub use dsv4_core::token::Think;
 pub use generate::{Event, Finish, Generate, Generated, rate};
 pub use model::Model;
 pub use session::Session;
-pub use template::{Template, Think};
+pub use template::Template;
 pub use tokenizer::Tokenizer;
