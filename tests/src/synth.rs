@@ -340,6 +340,15 @@ impl Weights {
     }
 }
 
+/// The bytes of a random matrix [rows, cols].
+pub fn matrix(dtype: DType, rows: usize, cols: usize, seed: u64) -> Vec<u8> {
+    let dims = [cols as u64, rows as u64];
+    let blocks = bytes(dtype, &dims) / dtype.block().1 as u64;
+    let mut out = Vec::new();
+    stream(dtype, Weights::of("", &dims), blocks, &mut Random(seed), &mut out).expect("a vector takes all");
+    out
+}
+
 /// Bytes of random blocks made for one tensor; longer tensors repeat them, cut at another place each time.
 const PATTERN: usize = 1 << 20;
 

@@ -26,11 +26,11 @@ pub const CHUNK: usize = 256;
 /// Rows of weights that a tile holds.
 pub const ROWS: usize = 16;
 
+/// Rows of weights that are multiplied side by side where activations are too few for tiles.
+pub(super) const SIDE_BY_SIDE: usize = 4;
+
 /// Activations whose outputs are accumulated beside one another.
 const BATCH: usize = 64;
-
-/// From this many activations on, weights are turned into tiles.
-const TILE_FROM: usize = 3;
 
 /// The sum of products of each 16 weights of a chunk.
 #[derive(Clone, Copy)]
@@ -108,17 +108,18 @@ impl Tile {
 
 /// The integer part of a level. The provided methods are the specification.
 pub(super) trait Isa: Copy {
-    /// One chunk of one row, as the level likes it.
-    type Weights;
+    /// Adds one chunk of four rows, columns `start..start + len`, against each activation to its four outputs.
+    fn step<const T: usize>(
+        self,
+        form: Form,
+        rows: &[Row<'_>; SIDE_BY_SIDE],
+        columns: (usize, usize),
+        x: &[ChunkX<'_>; T],
+        out: &mut [[f32; SIDE_BY_SIDE]; T],
+    );
 
-    /// Columns `start..start + len` of a row (`len` at most a chunk; scales beyond it are zero).
-    fn load(self, row: Row<'_>, start: usize, len: usize) -> Self::Weights;
-
-    /// One chunk of one row against one activation.
-    fn chunk(self, form: Form, w: &Self::Weights, x: ChunkX<'_>) -> f32;
-
-    /// Puts a chunk of row `r` into the tile.
-    fn place(self, r: usize, w: &Self::Weights, tile: &mut Tile);
+    /// Puts columns `start..start + len` of a row into the tile, as its row `r`.
+    fn place(self, r: usize, row: Row<'_>, columns: (usize, usize), tile: &mut Tile);
 
     /// Lays the tile out, all sixteen rows being placed.
     fn seal(self, tile: &mut Tile);
@@ -136,8 +137,13 @@ pub(super) struct Row<'a> {
     pub(super) scales: &'a [u8],
 }
 
-impl Row<'_> {
-    /// The specification of [`Isa::load`].
+impl<'a> Row<'a> {
+    #[inline(always)]
+    fn new(weights: &Matrix<'a>, row: usize) -> Self {
+        Self { dtype: weights.dtype(), data: weights.row(row), scales: weights.row_scales(row) }
+    }
+
+    /// Columns `start..start + len` (`len` at most a chunk; scales beyond it are zero).
     #[inline(always)]
     pub(super) fn unpack(&self, start: usize, len: usize) -> Unpacked {
         let mut w = Unpacked::default();
@@ -167,45 +173,57 @@ impl Products for Scalar {
     }
 }
 
+/// One chunk of one row against one activation: the specification.
+#[inline(always)]
+fn row_chunk<P: Products>(products: P, form: Form, w: &Unpacked, x: ChunkX<'_>) -> f32 {
+    let mut sums = Sums([0; 16]);
+    products.sums(&w.codes, x.codes, &mut sums);
+    let mut p = [0.0; 16];
+    let n = if form.wide { 8 } else { 16 };
+    for (b, p) in p[..n].iter_mut().enumerate() {
+        let s = if form.wide { 2 * b } else { b };
+        let (mut sum, mut x_sum) = (sums.0[s], i32::from(x.sums[s]));
+        if form.wide {
+            sum += sums.0[s + 1];
+            x_sum += i32::from(x.sums[s + 1]);
+        }
+        let x_scale = x.scales[s / 2];
+        *p = (w.scales[s] * x_scale) * sum as f32;
+        if form.offset {
+            *p += w.offsets[s] * (x_scale * x_sum as f32);
+        }
+    }
+    let mut width = n;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            p[i] = p[2 * i] + p[2 * i + 1];
+        }
+    }
+    p[0]
+}
+
 impl<P: Products> Isa for P {
-    type Weights = Unpacked;
-
     #[inline(always)]
-    fn load(self, row: Row<'_>, start: usize, len: usize) -> Unpacked {
-        row.unpack(start, len)
+    fn step<const T: usize>(
+        self,
+        form: Form,
+        rows: &[Row<'_>; SIDE_BY_SIDE],
+        (start, len): (usize, usize),
+        x: &[ChunkX<'_>; T],
+        out: &mut [[f32; SIDE_BY_SIDE]; T],
+    ) {
+        for r in 0..SIDE_BY_SIDE {
+            let w = rows[r].unpack(start, len);
+            for t in 0..T {
+                out[t][r] += row_chunk(self, form, &w, x[t]);
+            }
+        }
     }
 
     #[inline(always)]
-    fn chunk(self, form: Form, w: &Unpacked, x: ChunkX<'_>) -> f32 {
-        let mut sums = Sums([0; 16]);
-        self.sums(&w.codes, x.codes, &mut sums);
-        let mut p = [0.0; 16];
-        let n = if form.wide { 8 } else { 16 };
-        for (b, p) in p[..n].iter_mut().enumerate() {
-            let s = if form.wide { 2 * b } else { b };
-            let (mut sum, mut x_sum) = (sums.0[s], i32::from(x.sums[s]));
-            if form.wide {
-                sum += sums.0[s + 1];
-                x_sum += i32::from(x.sums[s + 1]);
-            }
-            let x_scale = x.scales[s / 2];
-            *p = (w.scales[s] * x_scale) * sum as f32;
-            if form.offset {
-                *p += w.offsets[s] * (x_scale * x_sum as f32);
-            }
-        }
-        let mut width = n;
-        while width > 1 {
-            width /= 2;
-            for i in 0..width {
-                p[i] = p[2 * i] + p[2 * i + 1];
-            }
-        }
-        p[0]
-    }
-
-    #[inline(always)]
-    fn place(self, r: usize, w: &Unpacked, tile: &mut Tile) {
+    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), tile: &mut Tile) {
+        let w = row.unpack(start, len);
         tile.rows[r] = w.codes;
         tile.row_scales[r] = w.scales;
         tile.row_offsets[r] = w.offsets;
@@ -220,7 +238,7 @@ impl<P: Products> Isa for P {
             let w = Unpacked { codes: tile.rows[r], scales: tile.row_scales[r], offsets: tile.row_offsets[r] };
             for (x, out) in x.iter().zip(&mut *out) {
                 if let Some(x) = x.chunk(chunk) {
-                    out[r] += self.chunk(form, &w, x);
+                    out[r] += row_chunk(self, form, &w, x);
                 }
             }
         }
@@ -274,25 +292,11 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
     let (dtype, cols) = (weights.dtype(), weights.cols());
     let form = Form { wide: quant::sub_block(dtype) == 32, offset: quant::has_offset(dtype) };
     let chunks = cols.div_ceil(CHUNK);
-    let row = |row: usize| Row { dtype, data: weights.row(row), scales: weights.row_scales(row) };
     let len = |chunk: usize| CHUNK.min(cols - chunk * CHUNK);
-    if x.len() < TILE_FROM {
-        for i in 0..columns.width() {
-            let mut out = [0.0; TILE_FROM];
-            let row = row(first + i);
-            for chunk in 0..chunks {
-                let w = isa.load(row, chunk * CHUNK, len(chunk));
-                for (x, out) in x.iter().zip(&mut out) {
-                    if let Some(x) = x.chunk(chunk) {
-                        *out += isa.chunk(form, &w, x);
-                    }
-                }
-            }
-            for (t, out) in out[..x.len()].iter().enumerate() {
-                columns.row(start + t)[i] = *out;
-            }
-        }
-        return;
+    match *x {
+        [x] => return side_by_side(isa, form, work, &[x], columns),
+        [x, y] => return side_by_side(isa, form, work, &[x, y], columns),
+        _ => {}
     }
     let mut tile = Tile::ZERO;
     for i in (0..columns.width()).step_by(ROWS) {
@@ -300,7 +304,7 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
         let mut out = [[0.0; ROWS]; BATCH];
         for chunk in 0..chunks {
             for r in 0..n {
-                isa.place(r, &isa.load(row(first + i + r), chunk * CHUNK, len(chunk)), &mut tile);
+                isa.place(r, Row::new(&weights, first + i + r), (chunk * CHUNK, len(chunk)), &mut tile);
             }
             isa.seal(&mut tile);
             isa.tile(form, &tile, chunk, x, &mut out);
@@ -309,4 +313,42 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
             columns.row(start + t)[i..i + n].copy_from_slice(&out[..n]);
         }
     }
+}
+
+/// The columns of few activations: four rows at a time, read where they lie.
+#[inline(always)]
+fn side_by_side<I: Isa, const T: usize>(
+    isa: I,
+    form: Form,
+    work: &Work<'_>,
+    x: &[RowX<'_>; T],
+    columns: &mut Columns<'_>,
+) {
+    let (cols, last) = (work.weights.cols(), columns.width().saturating_sub(1));
+    for i in (0..columns.width()).step_by(SIDE_BY_SIDE) {
+        // Past the last row, that row again.
+        let row = |r: usize| Row::new(&work.weights, work.first + (i + r).min(last));
+        let rows = [row(0), row(1), row(2), row(3)];
+        let mut out = [[0.0; SIDE_BY_SIDE]; T];
+        for chunk in 0..cols.div_ceil(CHUNK) {
+            if let Some(x) = chunks(x, chunk) {
+                let start = chunk * CHUNK;
+                isa.step(form, &rows, (start, CHUNK.min(cols - start)), &x, &mut out);
+            }
+        }
+        let n = SIDE_BY_SIDE.min(columns.width() - i);
+        for t in 0..T {
+            columns.row(work.start + t)[i..i + n].copy_from_slice(&out[t][..n]);
+        }
+    }
+}
+
+/// Chunk `chunk` of each row; `None` past the rows' end, which no caller reaches.
+#[inline(always)]
+pub(super) fn chunks<'a, const T: usize>(x: &[RowX<'a>; T], chunk: usize) -> Option<[ChunkX<'a>; T]> {
+    let mut chunks = [x.first()?.chunk(chunk)?; T];
+    for t in 1..T {
+        chunks[t] = x[t].chunk(chunk)?;
+    }
+    Some(chunks)
 }

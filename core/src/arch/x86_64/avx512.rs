@@ -2,16 +2,30 @@
 //!
 //! `vpdpbusd` multiplies unsigned by signed bytes: signed weights go in as code + 128 (the sign bit flipped), and 128
 //! times the sum of the activations comes off again.
+#![allow(clippy::needless_range_loop, reason = "see `each`")]
+
+/// `[value of 0, value of 1, ...]` by a plain loop: closures that adapters like `map` and `from_fn` call, and iterators
+/// over vectors, are compiled apart from this module's instructions wherever the optimizer does not see through them
+/// (a host with its own profile has no link-time optimization), and then each vector passes through memory.
+macro_rules! each {
+    ($i:ident in $zeros:expr => $value:expr) => {{
+        let mut all = $zeros;
+        for $i in 0..all.len() {
+            all[$i] = $value;
+        }
+        all
+    }};
+}
 
 mod weights;
 
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, ChunkX, Form, Isa, ROWS, Row, RowX, Tile, Work};
+use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks};
 use crate::arch::level::Level;
 use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
-use weights::Weights;
+use weights::{Beside, Weights, by_lane, halves, load512};
 
 /// Runs `work` compiled for AVX-512.
 ///
@@ -25,22 +39,34 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 /// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
-        ($($dtype:ident: $load:path),+ $(,)?) => {
+        ($($dtype:ident: $load:path $(as $beside:path)?),+ $(,)?) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
                     #[derive(Clone, Copy)]
                     struct Known;
                     impl Format for Known {
+                        const BYTES: usize = {
+                            let (weights, bytes) = DType::$dtype.block();
+                            CHUNK / weights * bytes
+                        };
                         const FORM: Form = Form {
                             wide: quant::sub_block(DType::$dtype) == 32,
                             offset: quant::has_offset(DType::$dtype),
                         };
 
                         #[inline(always)]
-                        unsafe fn load(row: Row<'_>, start: usize, len: usize) -> Weights {
+                        unsafe fn load(row: Row<'_>, start: usize) -> Weights {
                             // SAFETY: AVX-512 is there: this function's contract.
-                            unsafe { $load(row, start, len) }
+                            unsafe { $load(row, start) }
                         }
+
+                        $(
+                            #[inline(always)]
+                            unsafe fn beside(rows: &[Row<'_>; SIDE_BY_SIDE], start: usize, _: Beside) -> Beside {
+                                // SAFETY: AVX-512 is there: this function's contract.
+                                unsafe { $beside(rows, start) }
+                            }
+                        )?
                     }
                     level.vectorize(#[inline(always)] || integer::block(Avx512(Known), work, columns))
                 })+
@@ -57,8 +83,8 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
         Q8_0: weights::q8_0,
         Q2_K: weights::q2_k,
         Q3_K: weights::q3_k,
-        Q4_K: weights::q4_k,
-        Q5_K: weights::q5_k,
+        Q4_K: weights::q4_k as weights::q4_k_beside,
+        Q5_K: weights::q5_k as weights::q5_k_beside,
         Q6_K: weights::q6_k,
         IQ1_S: weights::iq1_s,
         IQ1_M: weights::iq1_m,
@@ -70,19 +96,32 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
         IQ4_NL: weights::iq4_nl,
         IQ4_XS: weights::iq4_xs,
         MXFP4: weights::mxfp4,
-        FP4_E2M1: weights::generic,
+        FP4_E2M1: weights::fp4_e2m1,
     );
 }
 
 /// A type of weights.
 trait Format: Copy {
+    /// Bytes of a chunk.
+    const BYTES: usize;
     const FORM: Form;
 
-    /// Columns `start..start + len` of `row`.
+    /// The chunk of `row` at column `start`.
     ///
     /// # Safety
     /// Only inside [`vectorize`].
-    unsafe fn load(row: Row<'_>, start: usize, len: usize) -> Weights;
+    unsafe fn load(row: Row<'_>, start: usize) -> Weights;
+
+    /// The scales and offsets of four rows' chunks at column `start`: `loaded` as [`Format::load`] gave them, which is
+    /// not worked out where a type has a better way for four.
+    ///
+    /// # Safety
+    /// Only inside [`vectorize`].
+    #[inline(always)]
+    unsafe fn beside(_rows: &[Row<'_>; SIDE_BY_SIDE], _start: usize, loaded: Beside) -> Beside {
+        // SAFETY: AVX-512 is there: this function's contract.
+        unsafe { loaded.ordered(Self::FORM) }
+    }
 }
 
 /// Only to be used inside [`vectorize`].
@@ -90,24 +129,46 @@ trait Format: Copy {
 struct Avx512<F>(F);
 
 impl<F: Format> Isa for Avx512<F> {
-    type Weights = Weights;
-
     #[inline(always)]
-    fn load(self, row: Row<'_>, start: usize, len: usize) -> Weights {
+    fn step<const T: usize>(
+        self,
+        _: Form,
+        rows: &[Row<'_>; SIDE_BY_SIDE],
+        columns: (usize, usize),
+        x: &[ChunkX<'_>; T],
+        out: &mut [[f32; SIDE_BY_SIDE]; T],
+    ) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { F::load(row, start, len) }
+        unsafe {
+            match columns {
+                (start, CHUNK) => {
+                    step::<F, T>(
+                        #[inline(always)]
+                        |r| F::load(rows[r], start),
+                        #[inline(always)]
+                        |loaded| F::beside(rows, start, loaded),
+                        x,
+                        out,
+                    );
+                    prefetch::<F>(rows, start);
+                }
+                (start, len) => {
+                    let load = |r: usize| weights::generic(rows[r], start, len);
+                    step::<F, T>(load, |loaded| loaded.ordered(F::FORM), x, out);
+                }
+            }
+        }
     }
 
     #[inline(always)]
-    fn chunk(self, _: Form, w: &Weights, x: ChunkX<'_>) -> f32 {
+    fn place(self, r: usize, row: Row<'_>, columns: (usize, usize), tile: &mut Tile) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { chunk(F::FORM, w, x) }
-    }
-
-    #[inline(always)]
-    fn place(self, r: usize, w: &Weights, tile: &mut Tile) {
-        // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { place(r, w, tile) }
+        unsafe {
+            match columns {
+                (start, CHUNK) => place(r, &F::load(row, start), tile),
+                (start, len) => place(r, &weights::generic(row, start, len), tile),
+            }
+        }
     }
 
     #[inline(always)]
@@ -130,57 +191,150 @@ impl<F: Format> Isa for Avx512<F> {
     }
 }
 
-impl Form {
-    /// What codes are raised by to be unsigned bytes. Types with offsets have codes from 0 up and need nothing.
-    const fn bias(self) -> i32 {
-        if self.offset { 0 } else { 128 }
+/// Blocks of sixteen: the sums of products of a row's codes with an activation's, in lane l, element i, that of block
+/// 4 i + l.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn sums_of_16(codes: &[__m512i; 4], x: &[__m512i; 4]) -> __m512i {
+    let p = each!(i in [_mm512_setzero_si512(); 4] => _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[i], x[i]));
+    add_pairs_64(add_pairs_32(p[0], p[1]), add_pairs_32(p[2], p[3]))
+}
+
+/// Blocks of 32: four sums of products, to be added, of each block: of block 2 l in lane l of the first vector, of block
+/// 2 l + 1 in that of the second.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn quarter_sums(codes: &[__m512i; 4], x: &[__m512i; 4]) -> [__m512i; 2] {
+    let zero = _mm512_setzero_si512();
+    [
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, codes[0], x[0]), codes[1], x[1]),
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, codes[2], x[2]), codes[3], x[3]),
+    ]
+}
+
+/// In each lane a0 + a2, b0 + b2, a1 + a3, b1 + b3.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add_pairs_32(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b))
+}
+
+/// In each lane a0 + a2, a1 + a3, b0 + b2, b1 + b3.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add_pairs_64(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
+}
+
+/// An activation's numbers, in the order in which the weights' meet them.
+#[derive(Clone, Copy)]
+struct XBeside {
+    scales: __m512,
+    /// 128 times the sums of the codes, for types whose codes were raised.
+    raised: __m512i,
+    /// The sums times the scales, for types with offsets.
+    sums: __m512,
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+#[inline]
+fn x_beside(form: Form, x: ChunkX<'_>) -> XBeside {
+    // SAFETY: each read is of an array exactly as long.
+    let (sums, scales) = unsafe {
+        (_mm256_loadu_si256(x.sums.as_ptr().cast()), _mm512_castps256_ps512(_mm256_loadu_ps(x.scales.as_ptr())))
+    };
+    let (scales, sums) = if form.wide {
+        let twice = _mm512_setr_epi32(0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7);
+        let of_32 = _mm512_castsi256_si512(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
+        (_mm512_permutexvar_ps(twice, scales), _mm512_permutexvar_epi32(twice, of_32))
+    } else {
+        let of_32 = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
+        (_mm512_permutexvar_ps(of_32, scales), _mm512_permutexvar_epi32(by_lane(), _mm512_cvtepi16_epi32(sums)))
+    };
+    XBeside { scales, raised: _mm512_slli_epi32::<7>(sums), sums: _mm512_mul_ps(scales, _mm512_cvtepi32_ps(sums)) }
+}
+
+/// `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn scaled(form: Form, scales: __m512, offsets: __m512, sums: __m512i, x: &XBeside) -> __m512 {
+    let scales = _mm512_mul_ps(scales, x.scales);
+    if form.offset {
+        let offsets = _mm512_mul_ps(offsets, x.sums);
+        return _mm512_add_ps(_mm512_mul_ps(scales, _mm512_cvtepi32_ps(sums)), offsets);
+    }
+    _mm512_mul_ps(scales, _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, x.raised)))
+}
+
+/// One chunk of four rows against T activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn step<F: Format, const T: usize>(
+    load: impl Fn(usize) -> Weights,
+    beside: impl Fn(Beside) -> Beside,
+    x: &[ChunkX<'_>; T],
+    out: &mut [[f32; SIDE_BY_SIDE]; T],
+) {
+    let (form, zero) = (F::FORM, _mm512_setzero_si512());
+    let mut x_codes = [[zero; 4]; T];
+    for t in 0..T {
+        let x = x[t].codes.as_chunks::<64>().0;
+        let x = each!(i in [zero; 4] => load512(&x[i]));
+        x_codes[t] = if form.wide { halves(x) } else { x };
+    }
+    // By activation and row: the sums' vector, or both.
+    let mut sums = [[[zero; 2]; SIDE_BY_SIDE]; T];
+    let mut w = Beside::ZERO;
+    for r in 0..SIDE_BY_SIDE {
+        let Weights { codes, scales, offsets } = load(r);
+        (w.scales[r], w.offsets[r]) = (scales, offsets);
+        for t in 0..T {
+            sums[t][r] =
+                if form.wide { quarter_sums(&codes, &x_codes[t]) } else { [sums_of_16(&codes, &x_codes[t]), zero] };
+        }
+    }
+    let w = beside(w);
+    for t in 0..T {
+        let ([a, b, c, d], x) = (sums[t], x_beside(form, x[t]));
+        // In lane l of each row, a row an element: leaves 2 l and 2 l + 1 of the tree, added.
+        let pairs = if form.wide {
+            let two = |i: usize, a: [__m512i; 2], b: [__m512i; 2]| {
+                let sums = add_pairs_64(add_pairs_32(a[0], a[1]), add_pairs_32(b[0], b[1]));
+                scaled(form, w.scales[i], w.offsets[i], sums, &x)
+            };
+            let (ab, cd) = (two(0, a, b), two(1, c, d));
+            _mm512_add_ps(_mm512_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm512_shuffle_ps::<0b11_01_11_01>(ab, cd))
+        } else {
+            let one = |r: usize, sums: [__m512i; 2]| scaled(form, w.scales[r], w.offsets[r], sums[0], &x);
+            // Leaves 2 i in the even lanes, 2 i + 1 in the odd ones: of the first row, then of the second.
+            let leaves = |a, b| {
+                _mm512_add_ps(_mm512_shuffle_f32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b))
+            };
+            let (ab, cd) = (leaves(one(0, a), one(1, b)), leaves(one(2, c), one(3, d)));
+            let pairs = leaves(ab, cd);
+            // A lane a row, an element a pair: turned round.
+            _mm512_permutexvar_ps(by_lane(), pairs)
+        };
+        let fours = _mm512_add_ps(pairs, _mm512_shuffle_f32x4::<0b10_11_00_01>(pairs, pairs));
+        let all = _mm512_add_ps(fours, _mm512_shuffle_f32x4::<0b01_00_11_10>(fours, fours));
+        // SAFETY: four values are read and written.
+        unsafe {
+            let all = _mm_add_ps(_mm_loadu_ps(out[t].as_ptr()), _mm512_castps512_ps128(all));
+            _mm_storeu_ps(out[t].as_mut_ptr(), all);
+        }
     }
 }
 
-/// One chunk of one row against one activation.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn chunk(form: Form, w: &Weights, x: ChunkX<'_>) -> f32 {
-    let x_codes = x.codes.as_chunks::<64>().0;
-    // Four-byte products of codes 64 i.., one 128-bit lane per 16 codes.
-    let product = |i: usize| {
-        // SAFETY: 64 bytes are read.
-        let x = unsafe { _mm512_loadu_si512(x_codes[i].as_ptr().cast()) };
-        _mm512_dpbusd_epi32(_mm512_setzero_si512(), w.codes[i], x)
-    };
-    let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    let (a, b) = (pairs(product(0), product(1)), pairs(product(2), product(3)));
-    // Lane l, element i: the sum of 16-block 4 i + l.
-    let by_lane = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let mut sums = _mm512_permutexvar_epi32(order, by_lane);
-    // SAFETY: each read is of an array exactly as long.
-    let (x_sums, x_scales) = unsafe {
-        (_mm512_cvtepi16_epi32(_mm256_loadu_si256(x.sums.as_ptr().cast())), _mm256_loadu_ps(x.scales.as_ptr()))
-    };
-    if form.bias() != 0 {
-        sums = _mm512_sub_epi32(sums, _mm512_slli_epi32::<7>(x_sums)); // 128 times
-    }
-    if form.wide {
-        let (scales, offsets) = (_mm512_castps512_ps256(w.scales), _mm512_castps512_ps256(w.offsets));
-        // Adjacent 16-blocks make one of 32: add the odd ones to the even ones and keep those.
-        let add_odd = |v| _mm512_cvtepi64_epi32(_mm512_add_epi32(v, _mm512_srli_epi64::<32>(v)));
-        let mut p = _mm256_mul_ps(_mm256_mul_ps(scales, x_scales), _mm256_cvtepi32_ps(add_odd(sums)));
-        if form.offset {
-            let x_sums = _mm256_mul_ps(x_scales, _mm256_cvtepi32_ps(add_odd(x_sums)));
-            p = _mm256_add_ps(p, _mm256_mul_ps(offsets, x_sums));
+/// Asks for the same columns of the four rows that come next, for the second-level cache: the hardware's own
+/// prefetchers stop at the end of a page, and start anew with every row.
+#[inline(always)]
+fn prefetch<F: Format>(rows: &[Row<'_>; SIDE_BY_SIDE], start: usize) {
+    for row in rows {
+        let first = row.data.as_ptr().wrapping_add(SIDE_BY_SIDE * row.data.len() + start / CHUNK * F::BYTES);
+        for line in 0..F::BYTES.div_ceil(64) {
+            // SAFETY: a prefetch of any address does no harm.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(first.wrapping_add(64 * line).cast()) };
         }
-        add_adjacent(p)
-    } else {
-        let doubled = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-        let x_scales = _mm512_permutexvar_ps(doubled, _mm512_castps256_ps512(x_scales));
-        let mut p = _mm512_mul_ps(_mm512_mul_ps(w.scales, x_scales), _mm512_cvtepi32_ps(sums));
-        if form.offset {
-            let x_sums = _mm512_mul_ps(x_scales, _mm512_cvtepi32_ps(x_sums));
-            p = _mm512_add_ps(p, _mm512_mul_ps(w.offsets, x_sums));
-        }
-        let pairs = _mm512_add_ps(p, _mm512_permute_ps::<0b10_11_00_01>(p));
-        add_adjacent(_mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(pairs))))
     }
 }
 
@@ -188,9 +342,10 @@ fn chunk(form: Form, w: &Weights, x: ChunkX<'_>) -> f32 {
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn place(r: usize, w: &Weights, tile: &mut Tile) {
-    for (codes, v) in tile.rows[r].as_chunks_mut::<64>().0.iter_mut().zip(w.codes) {
+    let codes = tile.rows[r].as_chunks_mut::<64>().0;
+    for i in 0..4 {
         // SAFETY: 64 bytes are written.
-        unsafe { _mm512_storeu_si512(codes.as_mut_ptr().cast(), v) };
+        unsafe { _mm512_storeu_si512(codes[i].as_mut_ptr().cast(), w.codes[i]) };
     }
     // SAFETY: sixteen values are written to each.
     unsafe {
@@ -204,32 +359,25 @@ fn place(r: usize, w: &Weights, tile: &mut Tile) {
 fn seal(tile: &mut Tile) {
     for (quarter, units) in tile.codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         // SAFETY: 64 bytes are read.
-        let mut v: [__m512i; ROWS] = core::array::from_fn(|r| unsafe {
+        let mut v: [__m512i; ROWS] = each!(r in [_mm512_setzero_si512(); ROWS] => unsafe {
             _mm512_loadu_si512(tile.rows[r].as_chunks::<64>().0[quarter].as_ptr().cast())
         });
         transpose(&mut v);
-        for (unit, v) in units.iter_mut().zip(v) {
+        for r in 0..ROWS {
             // SAFETY: 64 bytes are written.
-            unsafe { _mm512_storeu_si512(unit.as_mut_ptr().cast(), v) };
+            unsafe { _mm512_storeu_si512(units[r].as_mut_ptr().cast(), v[r]) };
         }
     }
     for (rows, columns) in [(&tile.row_scales, &mut tile.scales), (&tile.row_offsets, &mut tile.offsets)] {
         // SAFETY: sixteen values are read.
-        let mut v: [__m512i; ROWS] = core::array::from_fn(|r| unsafe { _mm512_loadu_si512(rows[r].as_ptr().cast()) });
+        let mut v: [__m512i; ROWS] =
+            each!(r in [_mm512_setzero_si512(); ROWS] => unsafe { _mm512_loadu_si512(rows[r].as_ptr().cast()) });
         transpose(&mut v);
-        for (column, v) in columns.iter_mut().zip(v) {
+        for r in 0..ROWS {
             // SAFETY: sixteen values are written.
-            unsafe { _mm512_storeu_si512(column.as_mut_ptr().cast(), v) };
+            unsafe { _mm512_storeu_si512(columns[r].as_mut_ptr().cast(), v[r]) };
         }
     }
-}
-
-/// ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7)).
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn add_adjacent(p: __m256) -> f32 {
-    let pairs = _mm256_add_ps(p, _mm256_permute_ps::<0b10_11_00_01>(p));
-    let fours = _mm256_add_ps(pairs, _mm256_permute_ps::<0b01_00_11_10>(pairs));
-    _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours)))
 }
 
 /// Transposes sixteen rows of sixteen 4-byte units.
@@ -303,9 +451,10 @@ fn tile_step<const T: usize, const WIDE: bool, const OFFSET: bool>(
             pending[level] = sum;
             continue;
         }
-        for (out, sum) in out.iter_mut().zip(sum) {
+        for t in 0..T {
+            let out = &mut out[t];
             // SAFETY: sixteen values are read and written.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum)) };
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum[t])) };
         }
     }
 }
@@ -320,13 +469,17 @@ fn add<const T: usize>(a: &[__m512; T], b: &[__m512; T]) -> [__m512; T] {
     sum
 }
 
+/// Where four codes of a row lie in the tile: blocks of 32 are in the order of `halves`.
+const fn placed<const UNITS: usize>(unit: usize) -> usize {
+    let (block, half, i) = (unit / 8, unit / 4 % 2, unit % 4);
+    if UNITS == 8 { (block % 2 * 2 + half) * 16 + block / 2 * 4 + i } else { unit }
+}
+
 /// The scaled products of block `b`, of 4 * UNITS codes: T vectors of sixteen rows.
 ///
-/// Plain loops over indices: adapters of iterators are functions of their own, compiled without these instructions
-/// wherever the optimizer does not see through them.
+/// Plain loops over indices, as in `each`.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-#[allow(clippy::needless_range_loop)]
 fn tile_block<const T: usize, const UNITS: usize, const OFFSET: bool>(
     tile: &Tile,
     x: &[ChunkX<'_>; T],
@@ -344,7 +497,7 @@ fn tile_block<const T: usize, const UNITS: usize, const OFFSET: bool>(
     }
     for unit in b * UNITS..(b + 1) * UNITS {
         // SAFETY: 64 bytes are read.
-        let w = unsafe { _mm512_loadu_si512(tile.codes[unit].as_ptr().cast()) };
+        let w = unsafe { _mm512_loadu_si512(tile.codes[placed::<UNITS>(unit)].as_ptr().cast()) };
         for t in 0..T {
             // SAFETY: a unit is below 64, and 64 units of 4 bytes are a chunk.
             let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(unit).read_unaligned() };
@@ -364,13 +517,4 @@ fn tile_block<const T: usize, const UNITS: usize, const OFFSET: bool>(
         }
     }
     products
-}
-
-/// Chunk `chunk` of each row; `None` past the rows' end, which no caller reaches.
-fn chunks<'a, const T: usize>(x: &[RowX<'a>; T], chunk: usize) -> Option<[ChunkX<'a>; T]> {
-    let mut chunks = [x.first()?.chunk(chunk)?; T];
-    for (chunk_x, x) in chunks.iter_mut().zip(x) {
-        *chunk_x = x.chunk(chunk)?;
-    }
-    Some(chunks)
 }

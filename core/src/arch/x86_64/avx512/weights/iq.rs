@@ -1,7 +1,7 @@
 //! The IQ types of blocks of 256: values of a table or of a codebook, which may have signs or shifts of their own.
 
 use super::{
-    Weights, eight, f16, load128, load256, load512, nibbles_of_16, of_table, scaled_8, scaled_16, u16_at, u32_at,
+    Weights, eight, f16, halves, load128, load256, load512, nibbles, of_table, scaled_8, scaled_16, u16_at, u32_at,
     u64_at,
 };
 use crate::quant::{iq1_s, iq2_xxs, iq3_s, iq3_xxs, iq4_nl, packed};
@@ -34,11 +34,13 @@ fn packed_entries<const N: usize>(packed: &[u16; N], numbers: __m512i) -> __m512
     const { assert!(N.is_power_of_two() && N >= 64 && N <= 2048) };
     let mut found = [_mm512_setzero_si512(); 32];
     let mut n = N / 64;
-    for (found, packed) in found.iter_mut().zip(packed.as_chunks::<64>().0) {
+    let packed = packed.as_chunks::<64>().0;
+    for i in 0..n {
+        let packed = &packed[i];
         // SAFETY: 64 bytes are read from each half.
         let (low, high) =
             unsafe { (_mm512_loadu_si512(packed.as_ptr().cast()), _mm512_loadu_si512(packed[32..].as_ptr().cast())) };
-        *found = _mm512_permutex2var_epi16(low, numbers, high);
+        found[i] = _mm512_permutex2var_epi16(low, numbers, high);
     }
     let mut bit = 64;
     while n > 1 {
@@ -78,8 +80,8 @@ fn entries_of_8<const N: usize>(packed: &[u16; N], values: [i8; 3], numbers: __m
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn entries_of_4<const N: usize>(packed: &[u16; N], values: [i8; 8], numbers: [__m512i; 2]) -> [__m512i; 4] {
-    let [a, b] = numbers.map(|numbers| packed_entries(packed, numbers));
-    let table = _mm512_set1_epi64(i64::from_le_bytes(values.map(i8::cast_unsigned)));
+    let (a, b) = (packed_entries(packed, numbers[0]), packed_entries(packed, numbers[1]));
+    let table = _mm512_set1_epi64(i64::from_le_bytes(each!(i in [0; 8] => values[i].cast_unsigned())));
     let sixteen = |words| {
         let words = _mm512_cvtepu16_epi32(words);
         let bytes = _mm512_or_si512(words, _mm512_slli_epi32::<8>(words));
@@ -100,7 +102,7 @@ fn entries_of_4<const N: usize>(packed: &[u16; N], values: [i8; 8], numbers: [__
 #[inline]
 fn signed(values: [__m512i; 4], negative: [u64; 4]) -> [__m512i; 4] {
     let zero = _mm512_set1_epi8(-128);
-    core::array::from_fn(|i| {
+    each!(i in [_mm512_setzero_si512(); 4] => {
         let raised = _mm512_xor_si512(zero, values[i]);
         _mm512_mask_sub_epi8(raised, negative[i], zero, values[i])
     })
@@ -155,9 +157,13 @@ pub(super) fn iq4_xs([block]: &[[u8; 136]; 1]) -> Weights {
     let (high, low) = (u16_at(block, 2), u32_at(block, 4));
     let sc = _pdep_u64(low.into(), 0x0f0f_0f0f_0f0f_0f0f) | _pdep_u64(high.into(), 0x3030_3030_3030_3030);
     let scales = scaled_8(f16(u16_at(block, 0)), _mm256_sub_epi32(eight(sc), _mm256_set1_epi32(32)));
+    // Of sixteen bytes the low nibbles are a block's first half, the high ones its second.
     let packed = block[8..].as_chunks().0;
-    let ([a, b], [c, d]) = (nibbles_of_16(load512(&packed[0])), nibbles_of_16(load512(&packed[1])));
-    Weights { codes: of_table(&iq4_nl::VALUES, [a, b, c, d]), scales, offsets: _mm512_setzero_ps() }
+    let (a, b) = (load512(&packed[0]), load512(&packed[1]));
+    let [even_first, even_second] = nibbles(_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b));
+    let [odd_first, odd_second] = nibbles(_mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
+    let codes = of_table(&iq4_nl::VALUES, [even_first, even_second, odd_first, odd_second]);
+    Weights { codes, scales, offsets: _mm512_setzero_ps() }
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
@@ -168,7 +174,7 @@ pub(super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
     let words = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(groups));
     let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.25);
     let values = entries_of_8(packed::IQ2_XXS, iq2_xxs::VALUES, _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(groups)));
-    Weights { codes: signed(values, even_signs(sevens(words))), scales, offsets: _mm512_setzero_ps() }
+    Weights { codes: halves(signed(values, even_signs(sevens(words)))), scales, offsets: _mm512_setzero_ps() }
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
@@ -189,7 +195,7 @@ pub(super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
     let high = _mm512_srlv_epi16(high, _mm512_set1_epi64(0x0006_0004_0002_0000));
     let numbers = numbers(load256(block, 2), high);
     let values = entries_of_8(packed::IQ2_S, iq2_xxs::VALUES, numbers);
-    let signs = core::array::from_fn(|i| u64_at(block, 34 + 8 * i));
+    let signs = each!(i in [0; 4] => u64_at(block, 34 + 8 * i));
     Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
 }
 
@@ -198,9 +204,9 @@ pub(super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
 pub(super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
     let words = load256(block, 66);
     let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.5);
-    let numbers = core::array::from_fn(|half| _mm512_cvtepu8_epi16(load256(block, 2 + 32 * half)));
+    let numbers = each!(half in [_mm512_setzero_si512(); 2] => _mm512_cvtepu8_epi16(load256(block, 2 + 32 * half)));
     let values = entries_of_4(packed::IQ3_XXS, iq3_xxs::VALUES, numbers);
-    Weights { codes: signed(values, even_signs(sevens(words))), scales, offsets: _mm512_setzero_ps() }
+    Weights { codes: halves(signed(values, even_signs(sevens(words)))), scales, offsets: _mm512_setzero_ps() }
 }
 
 #[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
@@ -208,13 +214,13 @@ pub(super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
 pub(super) fn iq3_s([block]: &[[u8; 110]; 1]) -> Weights {
     let sc = eight(_pdep_u64(u32_at(block, 106).into(), 0x0f0f_0f0f_0f0f_0f0f));
     let scales = scaled_8(f16(u16_at(block, 0)), _mm256_add_epi32(_mm256_add_epi32(sc, sc), _mm256_set1_epi32(1)));
-    let numbers = core::array::from_fn(|half| {
+    let numbers = each!(half in [_mm512_setzero_si512(); 2] => {
         let high = _mm512_maskz_set1_epi16(u32_at(block, 66 + 4 * half), 1);
         numbers(load256(block, 2 + 32 * half), high)
     });
     let values = entries_of_4(packed::IQ3_S, iq3_s::VALUES, numbers);
-    let signs = core::array::from_fn(|i| u64_at(block, 74 + 8 * i));
-    Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
+    let signs = each!(i in [0; 4] => u64_at(block, 74 + 8 * i));
+    Weights { codes: halves(signed(values, signs)), scales, offsets: _mm512_setzero_ps() }
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
@@ -232,14 +238,14 @@ pub(super) fn iq1_s([block]: &[[u8; 50]; 1]) -> Weights {
     // One more or one less, 32 at a time, and 128.
     let down = _mm256_test_epi32_mask(qh, _mm256_set1_epi32(1 << 15));
     let shifts = _mm256_mask_mov_epi32(_mm256_set1_epi8(-127), down, _mm256_set1_epi8(127));
-    let codes = core::array::from_fn(|i| {
+    let codes = each!(i in [_mm512_setzero_si512(); 4] => {
         let pair = _mm512_add_epi32(
             _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1),
             _mm512_set1_epi32(2 * i as i32),
         );
         _mm512_add_epi8(values[i], _mm512_permutexvar_epi32(pair, _mm512_castsi256_si512(shifts)))
     });
-    Weights { codes, scales, offsets: _mm512_setzero_ps() }
+    Weights { codes: halves(codes), scales, offsets: _mm512_setzero_ps() }
 }
 
 #[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
@@ -262,7 +268,7 @@ pub(super) fn iq1_m([block]: &[[u8; 56]; 1]) -> Weights {
     let scales = _mm512_mul_ps(scales, _mm512_set1_ps(0.125));
     // One more or one less, eight at a time, and 128.
     let down = _mm512_test_epi16_mask(high, _mm512_set1_epi16(8));
-    let codes = core::array::from_fn(|i| {
+    let codes = each!(i in [_mm512_setzero_si512(); 4] => {
         let down = (down >> (8 * i)) as u8;
         let shifts = _mm512_mask_mov_epi64(_mm512_set1_epi8(-127), down, _mm512_set1_epi8(127));
         _mm512_add_epi8(values[i], shifts)

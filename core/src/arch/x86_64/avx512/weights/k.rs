@@ -1,7 +1,8 @@
 //! The K types.
 
 use super::{
-    Weights, eight, f16, load128, load256, load512, plus, plus_where, scaled_8, scaled_16, u16_at, u32_at, u64_at,
+    Beside, Weights, eight, f16, load128, load256, load512, nibbles, plus, plus_where, scaled_8, scaled_16, u16_at,
+    u32_at, u64_at,
 };
 use core::arch::x86_64::*;
 
@@ -17,17 +18,56 @@ fn scales(block: &[u8]) -> (__m512, __m512) {
     (scaled_8(d, eight(sc)), scaled_8(-dmin, eight(m)))
 }
 
-/// Nibbles of 128 bytes: of each 32 bytes the low ones, then the high ones.
+/// As [`scales`], of four rows at once.
+#[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+#[inline]
+pub(super) fn beside<const BYTES: usize>(blocks: [&[u8; BYTES]; 4]) -> Beside {
+    let [a, b, c, d] = blocks;
+    // A lane a row: d, dmin (f16), and twelve bytes a, b, c.
+    let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(load128(a, 0)), load128(b, 0));
+    let v = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, load128(c, 0)), load128(d, 0));
+    let abab = _mm512_shuffle_epi8(
+        v,
+        _mm512_broadcast_i32x4(_mm_setr_epi32(0x0706_0504, 0x0b0a_0908, 0x0706_0504, 0x0b0a_0908)),
+    );
+    let cc = _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(_mm_setr_epi32(-1, -1, 0x0f0e_0d0c, 0x0f0e_0d0c)));
+    let upper = _mm512_and_si512(
+        _mm512_srlv_epi32(abab, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 2, 2))),
+        _mm512_broadcast_i32x4(_mm_setr_epi32(0x3f3f_3f3f, 0x3f3f_3f3f, 0x3030_3030, 0x3030_3030)),
+    );
+    let lower = _mm512_srlv_epi32(cc, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4)));
+    // A lane a row: scales 0..4, offsets 0..4, scales 4..8, offsets 4..8, a byte each.
+    let numbers = _mm512_or_si512(upper, _mm512_and_si512(lower, _mm512_set1_epi8(15)));
+    // d0 m0 d1 m1 d2 m2 d3 m3; the offsets' sign turned.
+    let factors = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12), v);
+    let factors = _mm256_cvtph_ps(_mm512_castsi512_si128(factors));
+    let factors =
+        _mm512_castps256_ps512(_mm256_xor_ps(factors, _mm256_setr_ps(0.0, -0.0, 0.0, -0.0, 0.0, -0.0, 0.0, -0.0)));
+    // From the four bytes that each element gets, its own one: 0, 1 in even lanes, 2, 3 in odd ones.
+    let own = _mm512_or_si512(
+        _mm512_setr_epi32(0, 5, 8, 13, 2, 7, 10, 15, 0, 5, 8, 13, 2, 7, 10, 15),
+        _mm512_set1_epi32(!0xff), // three bytes of zeros
+    );
+    // Two rows' scales (or offsets), from their first group of four bytes and their factor on.
+    let two = |group: i32, factor: i32| {
+        let groups = _mm512_setr_epi32(0, 0, 4, 4, 0, 0, 4, 4, 2, 2, 6, 6, 2, 2, 6, 6);
+        let bytes = _mm512_permutexvar_epi32(_mm512_add_epi32(groups, _mm512_set1_epi32(group)), numbers);
+        let pairs = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 2, 2));
+        let factors = _mm512_permutexvar_ps(_mm512_add_epi32(pairs, _mm512_set1_epi32(factor)), factors);
+        _mm512_mul_ps(factors, _mm512_cvtepi32_ps(_mm512_shuffle_epi8(bytes, own)))
+    };
+    let zero = _mm512_setzero_ps();
+    Beside { scales: [two(0, 0), two(8, 4), zero, zero], offsets: [two(1, 1), two(9, 5), zero, zero] }
+}
+
+/// Nibbles of 128 bytes: of each 32 bytes the low ones are a block, and the high ones the next.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn nibbles_of_32(packed: &[[u8; 64]]) -> [__m512i; 4] {
-    let two = |packed| {
-        let mask = _mm512_set1_epi8(15);
-        let (low, high) = (_mm512_and_si512(packed, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(packed), mask));
-        [_mm512_shuffle_i64x2::<0b01_00_01_00>(low, high), _mm512_shuffle_i64x2::<0b11_10_11_10>(low, high)]
-    };
-    let ([a, b], [c, d]) = (two(load512(&packed[0])), two(load512(&packed[1])));
-    [a, b, c, d]
+    let (a, b) = (load512(&packed[0]), load512(&packed[1]));
+    let [even_first, odd_first] = nibbles(_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b));
+    let [even_second, odd_second] = nibbles(_mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
+    [even_first, even_second, odd_first, odd_second]
 }
 
 /// Bits 2k, 2k + 1 of byte 32 h + i: of weight 128 h + 32 k + i.
@@ -49,7 +89,7 @@ fn two_bits(packed: &[u8]) -> [__m512i; 4] {
 #[inline]
 fn bits(packed: __m256i) -> [u64; 4] {
     let packed = _mm512_broadcast_i64x4(packed);
-    core::array::from_fn(|i| {
+    each!(i in [0; 4] => {
         let bits = _mm512_inserti64x4::<1>(
             _mm512_set1_epi8((1u8 << (2 * i)).cast_signed()),
             _mm256_set1_epi8((2u8 << (2 * i)).cast_signed()),
@@ -94,8 +134,19 @@ pub(super) fn q4_k([block]: &[[u8; 144]; 1]) -> Weights {
 #[inline]
 pub(super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
     let (scales, offsets) = scales(block);
-    let codes = nibbles_of_32(block[48..].as_chunks().0);
-    Weights { codes: plus_where(codes, bits(load256(block, 16)), 16), scales, offsets }
+    // Bit b of 32 bytes: of the weights of block b, one a byte.
+    let (first, second) = (_mm512_broadcast_i32x4(load128(block, 16)), _mm512_broadcast_i32x4(load128(block, 32)));
+    // Bit 2 l in lane l; no bit crosses a byte as it moves.
+    let ones = _mm512_set1_epi8(1);
+    let even = _mm512_sllv_epi64(ones, _mm512_setr_epi64(0, 0, 2, 2, 4, 4, 6, 6));
+    let odd = _mm512_slli_epi64::<1>(even);
+    let bits = [
+        _mm512_test_epi8_mask(first, even),
+        _mm512_test_epi8_mask(second, even),
+        _mm512_test_epi8_mask(first, odd),
+        _mm512_test_epi8_mask(second, odd),
+    ];
+    Weights { codes: plus_where(nibbles_of_32(block[48..].as_chunks().0), bits, 16), scales, offsets }
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
@@ -104,7 +155,7 @@ pub(super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
     let scales = scaled_16(f16(u16_at(block, 208)), _mm512_cvtepi8_epi32(load128(block, 192)));
     let low = block.as_chunks::<64>().0;
     let high = two_bits(&block[128..192]);
-    let codes = core::array::from_fn(|i| {
+    let codes = each!(i in [_mm512_setzero_si512(); 4] => {
         // Of each half's 64 bytes the low nibbles, then the high ones.
         let packed = load512(&low[i / 2]);
         let packed = if i % 2 == 0 { packed } else { _mm512_srli_epi16::<4>(packed) };

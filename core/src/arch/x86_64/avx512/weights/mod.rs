@@ -4,13 +4,15 @@ mod iq;
 mod k;
 mod of_32;
 
-use crate::arch::integer::{CHUNK, Row};
+use crate::arch::integer::{CHUNK, Form, Row};
 use crate::quant;
 use core::arch::x86_64::*;
 
 /// 256 weights.
+#[derive(Clone, Copy)]
 pub(in crate::arch) struct Weights {
-    /// Unsigned: raised by 128 where the type's codes are signed.
+    /// Unsigned: raised by 128 where the type's codes are signed. Blocks of 16 one after another; blocks of 32 as
+    /// [`halves`] puts them.
     pub(super) codes: [__m512i; 4],
     /// One a block: eight of 32, or sixteen of 16.
     pub(super) scales: __m512,
@@ -18,16 +20,64 @@ pub(in crate::arch) struct Weights {
     pub(super) offsets: __m512,
 }
 
-/// Loaders of columns `start..start + len` of a row, from functions of a chunk's blocks.
+impl Weights {
+    /// Nothing.
+    pub(super) const ZERO: Self = {
+        // SAFETY: vectors of zeros are values, whatever the instructions.
+        unsafe { core::mem::zeroed() }
+    };
+}
+
+/// The scales and offsets of four rows: first a row a vector, then [`Beside::ordered`].
+#[derive(Clone, Copy)]
+pub(in crate::arch) struct Beside {
+    pub(super) scales: [__m512; 4],
+    pub(super) offsets: [__m512; 4],
+}
+
+impl Beside {
+    /// Nothing.
+    pub(super) const ZERO: Self = {
+        // SAFETY: vectors of zeros are values, whatever the instructions.
+        unsafe { core::mem::zeroed() }
+    };
+
+    /// In the order in which the sums come: blocks of 32 of rows 0 and 1, and of rows 2 and 3, in lane l blocks 2 l and
+    /// 2 l + 1 of the one, then those of the other; or each row's blocks of 16 as [`by_lane`] has them.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(super) fn ordered(self, form: Form) -> Self {
+        let order = |v: [__m512; 4]| {
+            let [a, b, c, d] = v;
+            if form.wide {
+                let order = _mm512_setr_epi32(0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
+                let (ab, cd) = (_mm512_permutex2var_ps(a, order, b), _mm512_permutex2var_ps(c, order, d));
+                [ab, cd, _mm512_setzero_ps(), _mm512_setzero_ps()]
+            } else {
+                each!(r in [_mm512_setzero_ps(); 4] => _mm512_permutexvar_ps(by_lane(), v[r]))
+            }
+        };
+        Self { scales: order(self.scales), offsets: order(self.offsets) }
+    }
+}
+
+/// In lane l, element i: number 4 i + l. The order is its own inverse.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn by_lane() -> __m512i {
+    _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)
+}
+
+/// Loaders of the chunk at `start` of a row, from functions of its blocks; zeros past the row, which no caller reaches.
 macro_rules! loaders {
     ($($module:ident: $($name:ident)+;)+) => {
         $($(
             #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
             #[inline]
-            pub(super) fn $name(row: Row<'_>, start: usize, len: usize) -> Weights {
-                match whole(row, start, len) {
+            pub(super) fn $name(row: Row<'_>, start: usize) -> Weights {
+                match whole(row, start) {
                     Some(blocks) => $module::$name(blocks),
-                    None => generic(row, start, len),
+                    None => Weights::ZERO,
                 }
             }
         )+)+
@@ -40,36 +90,56 @@ loaders! {
     iq: iq1_s iq1_m iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq4_xs;
 }
 
+/// Of four rows' chunks at `start`, as [`k::beside`].
+macro_rules! k_beside {
+    ($($name:ident $bytes:literal),+) => {
+        $(
+            #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+            #[inline]
+            pub(super) fn $name(rows: &[Row<'_>; 4], start: usize) -> Beside {
+                match [whole(rows[0], start), whole(rows[1], start), whole(rows[2], start), whole(rows[3], start)] {
+                    [Some([a]), Some([b]), Some([c]), Some([d])] => k::beside::<$bytes>([a, b, c, d]),
+                    _ => Beside::ZERO,
+                }
+            }
+        )+
+    };
+}
+k_beside!(q4_k_beside 144, q5_k_beside 176);
+
 /// A whole chunk's BLOCKS blocks of BYTES.
 #[inline(always)]
-fn whole<const BYTES: usize, const BLOCKS: usize>(
-    row: Row<'_>,
-    start: usize,
-    len: usize,
-) -> Option<&[[u8; BYTES]; BLOCKS]> {
-    let bytes = row.data.get(start / CHUNK * (BYTES * BLOCKS)..).filter(|_| len == CHUNK)?;
+fn whole<const BYTES: usize, const BLOCKS: usize>(row: Row<'_>, start: usize) -> Option<&[[u8; BYTES]; BLOCKS]> {
+    let bytes = row.data.get(start / CHUNK * (BYTES * BLOCKS)..)?;
     bytes.get(..BYTES * BLOCKS)?.as_chunks().0.first_chunk()
 }
 
-/// Any type, any length.
+/// The official type, whose scales lie elsewhere.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn fp4_e2m1(row: Row<'_>, start: usize) -> Weights {
+    generic(row, start, CHUNK)
+}
+
+/// Columns `start..start + len` of any type.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn generic(row: Row<'_>, start: usize, len: usize) -> Weights {
     let w = row.unpack(start, len);
     let flip = if quant::has_offset(row.dtype) { 0 } else { -128 };
     let codes = w.codes.as_chunks::<64>().0;
-    let codes = core::array::from_fn(|i| _mm512_xor_si512(load512(&codes[i]), _mm512_set1_epi8(flip)));
+    let codes = each!(i in [_mm512_setzero_si512(); 4] => _mm512_xor_si512(load512(&codes[i]), _mm512_set1_epi8(flip)));
     // SAFETY: each read is of sixteen values.
     let (scales, offsets) = unsafe { (_mm512_loadu_ps(w.scales.as_ptr()), _mm512_loadu_ps(w.offsets.as_ptr())) };
     if quant::sub_block(row.dtype) == 32 {
         let even = |v| _mm512_castps256_ps512(_mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(v))));
-        return Weights { codes, scales: even(scales), offsets: even(offsets) };
+        return Weights { codes: halves(codes), scales: even(scales), offsets: even(offsets) };
     }
     Weights { codes, scales, offsets }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn load512(bytes: &[impl bytemuck::Pod; 64]) -> __m512i {
+pub(super) fn load512(bytes: &[impl bytemuck::Pod; 64]) -> __m512i {
     // SAFETY: 64 elements of at least a byte are readable.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
@@ -135,30 +205,42 @@ fn scaled_16(factor: f32, values: __m512i) -> __m512 {
     _mm512_mul_ps(_mm512_set1_ps(factor), _mm512_cvtepi32_ps(values))
 }
 
-/// Nibbles of four groups of sixteen bytes: of each the low ones, then the high ones.
+/// Eight blocks of 32 codes, one after another, as products add up best: the first halves of blocks 0 2 4 6, their second
+/// halves, and the same of blocks 1 3 5 7. A block's halves then meet in one lane.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn halves(codes: [__m512i; 4]) -> [__m512i; 4] {
+    let [a, b, c, d] = codes;
+    let (even_ab, even_cd) = (_mm512_shuffle_i64x2::<0b01_00_01_00>(a, b), _mm512_shuffle_i64x2::<0b01_00_01_00>(c, d));
+    let (odd_ab, odd_cd) = (_mm512_shuffle_i64x2::<0b11_10_11_10>(a, b), _mm512_shuffle_i64x2::<0b11_10_11_10>(c, d));
+    [
+        _mm512_shuffle_i64x2::<0b10_00_10_00>(even_ab, even_cd),
+        _mm512_shuffle_i64x2::<0b11_01_11_01>(even_ab, even_cd),
+        _mm512_shuffle_i64x2::<0b10_00_10_00>(odd_ab, odd_cd),
+        _mm512_shuffle_i64x2::<0b11_01_11_01>(odd_ab, odd_cd),
+    ]
+}
+
+/// Low and high nibbles.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn nibbles_of_16(packed: __m512i) -> [__m512i; 2] {
+fn nibbles(packed: __m512i) -> [__m512i; 2] {
     let mask = _mm512_set1_epi8(15);
-    let (low, high) = (_mm512_and_si512(packed, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(packed), mask));
-    [
-        _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high),
-        _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high),
-    ]
+    [_mm512_and_si512(packed, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(packed), mask)]
 }
 
 /// `codes`, all plus `value`.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn plus(codes: [__m512i; 4], value: i8) -> [__m512i; 4] {
-    codes.map(|codes| _mm512_add_epi8(codes, _mm512_set1_epi8(value)))
+    each!(i in [_mm512_setzero_si512(); 4] => _mm512_add_epi8(codes[i], _mm512_set1_epi8(value)))
 }
 
 /// `codes`, plus `value` where a bit is set.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn plus_where(codes: [__m512i; 4], bits: [u64; 4], value: i8) -> [__m512i; 4] {
-    core::array::from_fn(|i| _mm512_mask_add_epi8(codes[i], bits[i], codes[i], _mm512_set1_epi8(value)))
+    each!(i in [_mm512_setzero_si512(); 4] => _mm512_mask_add_epi8(codes[i], bits[i], codes[i], _mm512_set1_epi8(value)))
 }
 
 /// The table's values, raised by 128, at each of `numbers` (below 16).
@@ -168,5 +250,5 @@ fn of_table(table: &[i8; 16], numbers: [__m512i; 4]) -> [__m512i; 4] {
     // SAFETY: sixteen bytes are read.
     let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
     let table = _mm512_xor_si512(_mm512_broadcast_i32x4(table), _mm512_set1_epi8(-128));
-    numbers.map(|numbers| _mm512_shuffle_epi8(table, numbers))
+    each!(i in [_mm512_setzero_si512(); 4] => _mm512_shuffle_epi8(table, numbers[i]))
 }

@@ -1,0 +1,94 @@
+//! Kernels on one thread: `cargo bench -p dsv4-tests --bench kernels [-- FILTER]`.
+//!
+//! * `read`: the sum of a region that no cache holds: what the memory gives to one thread.
+//! * `decode/cache`, `decode/memory`: one activation times weights that the second-level cache holds, and weights that no
+//!   cache holds. GB/s are bytes of weights, to compare with `read`.
+//! * `prefill/N`: N activations at once. Gelem/s are 10^9 multiply-adds a second.
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use dsv4_core::arch::disjoint::Serial;
+use dsv4_core::arch::level::{Kind, Level};
+use dsv4_core::arena::Arena;
+use dsv4_core::dtype::DType;
+use dsv4_core::kernel::acts::{Acts, Q8Buffer};
+use dsv4_core::kernel::matmul::{Job, Rows, matmul};
+use dsv4_core::kernel::{Context, MatmulMode};
+use dsv4_core::tensor::Matrix;
+use dsv4_tests::memory::Memory;
+use dsv4_tests::synth;
+use std::hint::black_box;
+use std::time::Duration;
+
+const TYPES: [DType; 9] = [
+    DType::Q4_K,
+    DType::Q8_0,
+    DType::MXFP4,
+    DType::IQ2_XS,
+    DType::Q6_K,
+    DType::Q3_K,
+    DType::Q5_K,
+    DType::IQ4_XS,
+    DType::F32,
+];
+const COLS: usize = 4096;
+/// Bytes of weights that no cache holds.
+const LARGE: usize = 256 << 20;
+
+fn product(c: &mut BenchmarkGroup<'_, WallTime>, level: Level, dtype: DType, rows: usize, count: usize) {
+    let data = synth::matrix(dtype, rows, COLS, 1);
+    let weights = Matrix::new(dtype, rows, COLS, &data, &[]).unwrap();
+    let cx = Context { parallel: &Serial, matmul: MatmulMode::Fast, level };
+    let x: Vec<f32> = (0..count * COLS).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+    let mut counting = Arena::counting();
+    Q8Buffer::carve(&mut counting, count * COLS).unwrap();
+    let mut memory = Memory::new(counting.used());
+    let mut buffer = Q8Buffer::carve(&mut Arena::new(memory.as_mut()).unwrap(), count * COLS).unwrap();
+    let acts = Acts::new(&cx, &x, COLS, &mut buffer);
+    let mut out = vec![0.0; count * rows];
+    let throughput = match count {
+        1 => Throughput::Bytes(data.len() as u64),
+        _ => Throughput::Elements((rows * COLS * count) as u64),
+    };
+    c.throughput(throughput);
+    c.bench_function(BenchmarkId::new(level.kind().name(), format!("{dtype:?}")), |b| {
+        b.iter(|| matmul(&cx, &mut [Job::new(&cx, weights, &acts, Rows::From(0), black_box(&mut out))]));
+    });
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
+        .sample_size(10)
+        .configure_from_args();
+    let levels = || Kind::ALL.into_iter().rev().filter_map(Level::new);
+
+    let large = vec![1_u8; LARGE];
+    let mut group = criterion.benchmark_group("read");
+    group.throughput(Throughput::Bytes(LARGE as u64));
+    group.bench_function("sum", |b| {
+        b.iter(|| {
+            black_box(&large).as_chunks::<8>().0.iter().fold(0, |s: u64, x| s.wrapping_add(u64::from_le_bytes(*x)))
+        });
+    });
+    group.finish();
+    drop(large);
+
+    for (name, count, bytes) in [
+        ("decode/cache", 1, 256 << 10),
+        ("decode/memory", 1, LARGE),
+        ("prefill/4", 4, 4 << 20),
+        ("prefill/64", 64, 4 << 20),
+    ] {
+        let mut group = criterion.benchmark_group(name);
+        for level in levels() {
+            for dtype in TYPES {
+                let rows = bytes / dtype.row_bytes(COLS as u64).unwrap() as usize / 16 * 16;
+                product(&mut group, level, dtype, rows, count);
+            }
+        }
+        group.finish();
+    }
+    criterion.final_summary();
+}
