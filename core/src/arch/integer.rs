@@ -108,15 +108,14 @@ impl Tile {
 
 /// The integer part of a level. The provided methods are the specification.
 pub(super) trait Isa: Copy {
-    /// Adds one chunk of four rows, columns `start..start + len`, against each activation to its four outputs.
-    fn step<const T: usize>(
+    /// Four rows of `cols` columns against each activation.
+    fn side_by_side<const T: usize>(
         self,
         form: Form,
         rows: &[Row<'_>; SIDE_BY_SIDE],
-        columns: (usize, usize),
-        x: &[ChunkX<'_>; T],
-        out: &mut [[f32; SIDE_BY_SIDE]; T],
-    );
+        cols: usize,
+        x: &[RowX<'_>; T],
+    ) -> [[f32; SIDE_BY_SIDE]; T];
 
     /// Puts columns `start..start + len` of a row into the tile, as its row `r`.
     fn place(self, r: usize, row: Row<'_>, columns: (usize, usize), tile: &mut Tile);
@@ -205,20 +204,25 @@ fn row_chunk<P: Products>(products: P, form: Form, w: &Unpacked, x: ChunkX<'_>) 
 
 impl<P: Products> Isa for P {
     #[inline(always)]
-    fn step<const T: usize>(
+    fn side_by_side<const T: usize>(
         self,
         form: Form,
         rows: &[Row<'_>; SIDE_BY_SIDE],
-        (start, len): (usize, usize),
-        x: &[ChunkX<'_>; T],
-        out: &mut [[f32; SIDE_BY_SIDE]; T],
-    ) {
-        for r in 0..SIDE_BY_SIDE {
-            let w = rows[r].unpack(start, len);
-            for t in 0..T {
-                out[t][r] += row_chunk(self, form, &w, x[t]);
+        cols: usize,
+        x: &[RowX<'_>; T],
+    ) -> [[f32; SIDE_BY_SIDE]; T] {
+        let mut out = [[0.0; SIDE_BY_SIDE]; T];
+        for chunk in 0..cols.div_ceil(CHUNK) {
+            let start = chunk * CHUNK;
+            let Some(x) = chunks(x, chunk) else { continue };
+            for (r, row) in rows.iter().enumerate() {
+                let w = row.unpack(start, CHUNK.min(cols - start));
+                for t in 0..T {
+                    out[t][r] += row_chunk(self, form, &w, x[t]);
+                }
             }
         }
+        out
     }
 
     #[inline(always)]
@@ -294,8 +298,8 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
     let chunks = cols.div_ceil(CHUNK);
     let len = |chunk: usize| CHUNK.min(cols - chunk * CHUNK);
     match *x {
-        [x] => return side_by_side(isa, form, work, &[x], columns),
-        [x, y] => return side_by_side(isa, form, work, &[x, y], columns),
+        [x] => return few(isa, form, work, &[x], columns),
+        [x, y] => return few(isa, form, work, &[x, y], columns),
         _ => {}
     }
     let mut tile = Tile::ZERO;
@@ -317,28 +321,15 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
 
 /// The columns of few activations: four rows at a time, read where they lie.
 #[inline(always)]
-fn side_by_side<I: Isa, const T: usize>(
-    isa: I,
-    form: Form,
-    work: &Work<'_>,
-    x: &[RowX<'_>; T],
-    columns: &mut Columns<'_>,
-) {
-    let (cols, last) = (work.weights.cols(), columns.width().saturating_sub(1));
+fn few<I: Isa, const T: usize>(isa: I, form: Form, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+    let last = columns.width().saturating_sub(1);
     for i in (0..columns.width()).step_by(SIDE_BY_SIDE) {
         // Past the last row, that row again.
         let row = |r: usize| Row::new(&work.weights, work.first + (i + r).min(last));
-        let rows = [row(0), row(1), row(2), row(3)];
-        let mut out = [[0.0; SIDE_BY_SIDE]; T];
-        for chunk in 0..cols.div_ceil(CHUNK) {
-            if let Some(x) = chunks(x, chunk) {
-                let start = chunk * CHUNK;
-                isa.step(form, &rows, (start, CHUNK.min(cols - start)), &x, &mut out);
-            }
-        }
+        let out = isa.side_by_side(form, &[row(0), row(1), row(2), row(3)], work.weights.cols(), x);
         let n = SIDE_BY_SIDE.min(columns.width() - i);
-        for t in 0..T {
-            columns.row(work.start + t)[i..i + n].copy_from_slice(&out[t][..n]);
+        for (t, out) in out.iter().enumerate() {
+            columns.row(work.start + t)[i..i + n].copy_from_slice(&out[..n]);
         }
     }
 }

@@ -45,80 +45,100 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                     #[derive(Clone, Copy)]
                     struct Known;
                     impl Format for Known {
-                        const BYTES: usize = {
-                            let (weights, bytes) = DType::$dtype.block();
-                            CHUNK / weights * bytes
-                        };
                         const FORM: Form = Form {
                             wide: quant::sub_block(DType::$dtype) == 32,
                             offset: quant::has_offset(DType::$dtype),
                         };
+                        type Chunk = [[u8; DType::$dtype.block().1]; CHUNK / DType::$dtype.block().0];
 
                         #[inline(always)]
-                        unsafe fn load(row: Row<'_>, start: usize) -> Weights {
+                        fn chunks(row: &[u8]) -> &[Self::Chunk] {
+                            row.as_chunks().0.as_chunks().0
+                        }
+
+                        #[inline(always)]
+                        unsafe fn load(chunk: &Self::Chunk) -> Weights {
                             // SAFETY: AVX-512 is there: this function's contract.
-                            unsafe { $load(row, start) }
+                            unsafe { $load(chunk) }
                         }
 
                         $(
                             #[inline(always)]
-                            unsafe fn beside(rows: &[Row<'_>; SIDE_BY_SIDE], start: usize, _: Beside) -> Beside {
+                            unsafe fn beside(chunks: [&Self::Chunk; SIDE_BY_SIDE], _: Beside) -> Beside {
                                 // SAFETY: AVX-512 is there: this function's contract.
-                                unsafe { $beside(rows, start) }
+                                unsafe { $beside(chunks) }
                             }
                         )?
                     }
                     level.vectorize(#[inline(always)] || integer::block(Avx512(Known), work, columns))
                 })+
+                // Its scales lie elsewhere.
+                DType::FP4_E2M1 => {
+                    #[derive(Clone, Copy)]
+                    struct Unpacked;
+                    impl Format for Unpacked {
+                        const FORM: Form = Form { wide: true, offset: false };
+                        type Chunk = [u8; 0];
+
+                        fn chunks(_: &[u8]) -> &[Self::Chunk] {
+                            &[]
+                        }
+
+                        unsafe fn load(_: &Self::Chunk) -> Weights {
+                            Weights::ZERO
+                        }
+                    }
+                    level.vectorize(#[inline(always)] || integer::block(Avx512(Unpacked), work, columns))
+                }
                 // They have no integer form, and do not come here.
                 DType::F32 | DType::F16 | DType::BF16 | DType::I32 | DType::F8_E4M3 => {}
             }
         };
     }
     by_type!(
-        Q4_0: weights::q4_0,
-        Q4_1: weights::q4_1,
-        Q5_0: weights::q5_0,
-        Q5_1: weights::q5_1,
-        Q8_0: weights::q8_0,
-        Q2_K: weights::q2_k,
-        Q3_K: weights::q3_k,
-        Q4_K: weights::q4_k as weights::q4_k_beside,
-        Q5_K: weights::q5_k as weights::q5_k_beside,
-        Q6_K: weights::q6_k,
-        IQ1_S: weights::iq1_s,
-        IQ1_M: weights::iq1_m,
-        IQ2_XXS: weights::iq2_xxs,
-        IQ2_XS: weights::iq2_xs,
-        IQ2_S: weights::iq2_s,
-        IQ3_XXS: weights::iq3_xxs,
-        IQ3_S: weights::iq3_s,
-        IQ4_NL: weights::iq4_nl,
-        IQ4_XS: weights::iq4_xs,
-        MXFP4: weights::mxfp4,
-        FP4_E2M1: weights::fp4_e2m1,
+        Q4_0: weights::of_32::q4_0,
+        Q4_1: weights::of_32::q4_1,
+        Q5_0: weights::of_32::q5_0,
+        Q5_1: weights::of_32::q5_1,
+        Q8_0: weights::of_32::q8_0,
+        Q2_K: weights::k::q2_k,
+        Q3_K: weights::k::q3_k,
+        Q4_K: weights::k::q4_k as weights::k::beside,
+        Q5_K: weights::k::q5_k as weights::k::beside,
+        Q6_K: weights::k::q6_k,
+        IQ1_S: weights::iq::iq1_s,
+        IQ1_M: weights::iq::iq1_m,
+        IQ2_XXS: weights::iq::iq2_xxs,
+        IQ2_XS: weights::iq::iq2_xs,
+        IQ2_S: weights::iq::iq2_s,
+        IQ3_XXS: weights::iq::iq3_xxs,
+        IQ3_S: weights::iq::iq3_s,
+        IQ4_NL: weights::of_32::iq4_nl,
+        IQ4_XS: weights::iq::iq4_xs,
+        MXFP4: weights::of_32::mxfp4,
     );
 }
 
 /// A type of weights.
 trait Format: Copy {
-    /// Bytes of a chunk.
-    const BYTES: usize;
     const FORM: Form;
+    /// The bytes of 256 weights.
+    type Chunk;
 
-    /// The chunk of `row` at column `start`.
-    ///
+    /// A row's whole chunks, as far as they can be loaded where they lie.
+    fn chunks(row: &[u8]) -> &[Self::Chunk];
+
     /// # Safety
     /// Only inside [`vectorize`].
-    unsafe fn load(row: Row<'_>, start: usize) -> Weights;
+    unsafe fn load(chunk: &Self::Chunk) -> Weights;
 
-    /// The scales and offsets of four rows' chunks at column `start`: `loaded` as [`Format::load`] gave them, which is
-    /// not worked out where a type has a better way for four.
+    /// The scales and offsets of four rows' chunks: `loaded` as [`Format::load`] gave them, which is not worked out
+    /// where a type has a better way for four.
     ///
     /// # Safety
     /// Only inside [`vectorize`].
     #[inline(always)]
-    unsafe fn beside(_rows: &[Row<'_>; SIDE_BY_SIDE], _start: usize, loaded: Beside) -> Beside {
+    unsafe fn beside(_chunks: [&Self::Chunk; SIDE_BY_SIDE], loaded: Beside) -> Beside {
         // SAFETY: AVX-512 is there: this function's contract.
         unsafe { loaded.ordered(Self::FORM) }
     }
@@ -130,43 +150,24 @@ struct Avx512<F>(F);
 
 impl<F: Format> Isa for Avx512<F> {
     #[inline(always)]
-    fn step<const T: usize>(
+    fn side_by_side<const T: usize>(
         self,
         _: Form,
         rows: &[Row<'_>; SIDE_BY_SIDE],
-        columns: (usize, usize),
-        x: &[ChunkX<'_>; T],
-        out: &mut [[f32; SIDE_BY_SIDE]; T],
-    ) {
+        cols: usize,
+        x: &[RowX<'_>; T],
+    ) -> [[f32; SIDE_BY_SIDE]; T] {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe {
-            match columns {
-                (start, CHUNK) => {
-                    step::<F, T>(
-                        #[inline(always)]
-                        |r| F::load(rows[r], start),
-                        #[inline(always)]
-                        |loaded| F::beside(rows, start, loaded),
-                        x,
-                        out,
-                    );
-                    prefetch::<F>(rows, start);
-                }
-                (start, len) => {
-                    let load = |r: usize| weights::generic(rows[r], start, len);
-                    step::<F, T>(load, |loaded| loaded.ordered(F::FORM), x, out);
-                }
-            }
-        }
+        unsafe { side_by_side::<F, T>(rows, cols, x) }
     }
 
     #[inline(always)]
-    fn place(self, r: usize, row: Row<'_>, columns: (usize, usize), tile: &mut Tile) {
+    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), tile: &mut Tile) {
         // SAFETY: AVX-512 is there: this type's contract.
         unsafe {
-            match columns {
-                (start, CHUNK) => place(r, &F::load(row, start), tile),
-                (start, len) => place(r, &weights::generic(row, start, len), tile),
+            match F::chunks(row.data).get(start / CHUNK) {
+                Some(chunk) => place(r, &F::load(chunk), tile),
+                None => place(r, &weights::generic(row, start, len), tile),
             }
         }
     }
@@ -266,6 +267,54 @@ fn scaled(form: Form, scales: __m512, offsets: __m512, sums: __m512i, x: &XBesid
     _mm512_mul_ps(scales, _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, x.raised)))
 }
 
+/// Four rows of `cols` columns against T activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn side_by_side<F: Format, const T: usize>(
+    rows: &[Row<'_>; SIDE_BY_SIDE],
+    cols: usize,
+    x: &[RowX<'_>; T],
+) -> [[f32; SIDE_BY_SIDE]; T] {
+    let mut sums = [_mm_setzero_ps(); T];
+    let of_row = each!(r in [&[][..]; SIDE_BY_SIDE] => F::chunks(rows[r].data));
+    let [a, b, c, d] = of_row;
+    let whole = (cols / CHUNK).min(a.len()).min(b.len()).min(c.len()).min(d.len());
+    for chunk in 0..whole {
+        let Some(x) = chunks(x, chunk) else { break };
+        let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
+        step::<F, T>(
+            // SAFETY: AVX-512 is there, as for this function.
+            #[inline(always)]
+            |r| unsafe { F::load(w[r]) },
+            // SAFETY: as above.
+            #[inline(always)]
+            |loaded| unsafe { F::beside(w, loaded) },
+            &x,
+            &mut sums,
+        );
+        // The same columns of the four rows that come next, for the second-level cache: the hardware's own prefetchers
+        // stop at the end of a page, and start anew with every row.
+        for w in w {
+            let next = core::ptr::from_ref(w).cast::<i8>().wrapping_add(SIDE_BY_SIDE * rows[0].data.len());
+            for line in 0..size_of::<F::Chunk>().div_ceil(64) {
+                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line));
+            }
+        }
+    }
+    for chunk in whole..cols.div_ceil(CHUNK) {
+        let Some(x) = chunks(x, chunk) else { break };
+        let start = chunk * CHUNK;
+        let load = |r: usize| weights::generic(rows[r], start, CHUNK.min(cols - start));
+        step::<F, T>(load, |loaded| loaded.ordered(F::FORM), &x, &mut sums);
+    }
+    let mut out = [[0.0; SIDE_BY_SIDE]; T];
+    for t in 0..T {
+        // SAFETY: four values are written.
+        unsafe { _mm_storeu_ps(out[t].as_mut_ptr(), sums[t]) };
+    }
+    out
+}
+
 /// One chunk of four rows against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
@@ -273,7 +322,7 @@ fn step<F: Format, const T: usize>(
     load: impl Fn(usize) -> Weights,
     beside: impl Fn(Beside) -> Beside,
     x: &[ChunkX<'_>; T],
-    out: &mut [[f32; SIDE_BY_SIDE]; T],
+    out: &mut [__m128; T],
 ) {
     let (form, zero) = (F::FORM, _mm512_setzero_si512());
     let mut x_codes = [[zero; 4]; T];
@@ -317,24 +366,7 @@ fn step<F: Format, const T: usize>(
         };
         let fours = _mm512_add_ps(pairs, _mm512_shuffle_f32x4::<0b10_11_00_01>(pairs, pairs));
         let all = _mm512_add_ps(fours, _mm512_shuffle_f32x4::<0b01_00_11_10>(fours, fours));
-        // SAFETY: four values are read and written.
-        unsafe {
-            let all = _mm_add_ps(_mm_loadu_ps(out[t].as_ptr()), _mm512_castps512_ps128(all));
-            _mm_storeu_ps(out[t].as_mut_ptr(), all);
-        }
-    }
-}
-
-/// Asks for the same columns of the four rows that come next, for the second-level cache: the hardware's own
-/// prefetchers stop at the end of a page, and start anew with every row.
-#[inline(always)]
-fn prefetch<F: Format>(rows: &[Row<'_>; SIDE_BY_SIDE], start: usize) {
-    for row in rows {
-        let first = row.data.as_ptr().wrapping_add(SIDE_BY_SIDE * row.data.len() + start / CHUNK * F::BYTES);
-        for line in 0..F::BYTES.div_ceil(64) {
-            // SAFETY: a prefetch of any address does no harm.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(first.wrapping_add(64 * line).cast()) };
-        }
+        out[t] = _mm_add_ps(out[t], _mm512_castps512_ps128(all));
     }
 }
 
@@ -369,9 +401,10 @@ fn seal(tile: &mut Tile) {
         }
     }
     for (rows, columns) in [(&tile.row_scales, &mut tile.scales), (&tile.row_offsets, &mut tile.offsets)] {
-        // SAFETY: sixteen values are read.
-        let mut v: [__m512i; ROWS] =
-            each!(r in [_mm512_setzero_si512(); ROWS] => unsafe { _mm512_loadu_si512(rows[r].as_ptr().cast()) });
+        let mut v: [__m512i; ROWS] = each!(r in [_mm512_setzero_si512(); ROWS] => {
+            // SAFETY: sixteen values are read.
+            unsafe { _mm512_loadu_si512(rows[r].as_ptr().cast()) }
+        });
         transpose(&mut v);
         for r in 0..ROWS {
             // SAFETY: sixteen values are written.

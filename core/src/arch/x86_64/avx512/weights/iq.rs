@@ -153,7 +153,7 @@ fn numbers(low: __m256i, high: __m512i) -> __m512i {
 
 #[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn iq4_xs([block]: &[[u8; 136]; 1]) -> Weights {
+pub(in super::super) fn iq4_xs([block]: &[[u8; 136]; 1]) -> Weights {
     let (high, low) = (u16_at(block, 2), u32_at(block, 4));
     let sc = _pdep_u64(low.into(), 0x0f0f_0f0f_0f0f_0f0f) | _pdep_u64(high.into(), 0x3030_3030_3030_3030);
     let scales = scaled_8(f16(u16_at(block, 0)), _mm256_sub_epi32(eight(sc), _mm256_set1_epi32(32)));
@@ -168,7 +168,7 @@ pub(super) fn iq4_xs([block]: &[[u8; 136]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
+pub(in super::super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
     // Of each group a word of four numbers and one of signs.
     let groups = load512(&block[2..].as_chunks().0[0]);
     let words = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(groups));
@@ -179,7 +179,7 @@ pub(super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn iq2_xs([block]: &[[u8; 74]; 1]) -> Weights {
+pub(in super::super) fn iq2_xs([block]: &[[u8; 74]; 1]) -> Weights {
     let scales = scales_of_16(f16(u16_at(block, 0)), u64_at(block, 66));
     let words = load512(&block[2..].as_chunks().0[0]);
     let values = entries_of_8(packed::IQ2_XS, iq2_xxs::VALUES, words);
@@ -189,7 +189,7 @@ pub(super) fn iq2_xs([block]: &[[u8; 74]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
+pub(in super::super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
     let scales = scales_of_16(f16(u16_at(block, 0)), u64_at(block, 74));
     let high = four_times(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(u64_at(block, 66).cast_signed())));
     let high = _mm512_srlv_epi16(high, _mm512_set1_epi64(0x0006_0004_0002_0000));
@@ -201,7 +201,7 @@ pub(super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
+pub(in super::super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
     let words = load256(block, 66);
     let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.5);
     let numbers = each!(half in [_mm512_setzero_si512(); 2] => _mm512_cvtepu8_epi16(load256(block, 2 + 32 * half)));
@@ -211,7 +211,7 @@ pub(super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn iq3_s([block]: &[[u8; 110]; 1]) -> Weights {
+pub(in super::super) fn iq3_s([block]: &[[u8; 110]; 1]) -> Weights {
     let sc = eight(_pdep_u64(u32_at(block, 106).into(), 0x0f0f_0f0f_0f0f_0f0f));
     let scales = scaled_8(f16(u16_at(block, 0)), _mm256_add_epi32(_mm256_add_epi32(sc, sc), _mm256_set1_epi32(1)));
     let numbers = each!(half in [_mm512_setzero_si512(); 2] => {
@@ -225,7 +225,7 @@ pub(super) fn iq3_s([block]: &[[u8; 110]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn iq1_s([block]: &[[u8; 50]; 1]) -> Weights {
+pub(in super::super) fn iq1_s([block]: &[[u8; 50]; 1]) -> Weights {
     let qh = load128(block, 34);
     let high = _mm512_srlv_epi16(four_times(qh), _mm512_set1_epi64(0x0009_0006_0003_0000));
     let numbers = numbers(load256(block, 2), high);
@@ -250,7 +250,7 @@ pub(super) fn iq1_s([block]: &[[u8; 50]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn iq1_m([block]: &[[u8; 56]; 1]) -> Weights {
+pub(in super::super) fn iq1_m([block]: &[[u8; 56]; 1]) -> Weights {
     // The two nibbles of each byte, the second above the first; what lies above them is cut off later.
     let high = _mm512_cvtepu8_epi32(load128(block, 32));
     let high = _mm512_or_si512(high, _mm512_slli_epi32::<12>(high));

@@ -21,8 +21,8 @@ fn scales(block: &[u8]) -> (__m512, __m512) {
 /// As [`scales`], of four rows at once.
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn beside<const BYTES: usize>(blocks: [&[u8; BYTES]; 4]) -> Beside {
-    let [a, b, c, d] = blocks;
+pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4]) -> Beside {
+    let [[a], [b], [c], [d]] = chunks;
     // A lane a row: d, dmin (f16), and twelve bytes a, b, c.
     let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(load128(a, 0)), load128(b, 0));
     let v = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, load128(c, 0)), load128(d, 0));
@@ -100,7 +100,7 @@ fn bits(packed: __m256i) -> [u64; 4] {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
+pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
     let (d, dmin) = (f16(u16_at(block, 80)), f16(u16_at(block, 82)));
     let packed = _mm512_cvtepu8_epi32(load128(block, 0));
     let scales = scaled_16(d, _mm512_and_si512(packed, _mm512_set1_epi32(15)));
@@ -110,7 +110,7 @@ pub(super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
+pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
     // Lower 4 bits: the nibbles of eight bytes, the low ones first; upper 2: the pairs of four bytes likewise.
     let low = _mm_srlv_epi64(_mm_set1_epi64x(u64_at(block, 96).cast_signed()), _mm_set_epi64x(4, 0));
     let high = _mm_srlv_epi32(_mm_set1_epi32(u32_at(block, 104).cast_signed()), _mm_setr_epi32(0, 2, 4, 6));
@@ -125,14 +125,14 @@ pub(super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q4_k([block]: &[[u8; 144]; 1]) -> Weights {
+pub(in super::super) fn q4_k([block]: &[[u8; 144]; 1]) -> Weights {
     let (scales, offsets) = scales(block);
     Weights { codes: nibbles_of_32(block[16..].as_chunks().0), scales, offsets }
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
+pub(in super::super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
     let (scales, offsets) = scales(block);
     // Bit b of 32 bytes: of the weights of block b, one a byte.
     let (first, second) = (_mm512_broadcast_i32x4(load128(block, 16)), _mm512_broadcast_i32x4(load128(block, 32)));
@@ -151,7 +151,7 @@ pub(super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
+pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
     let scales = scaled_16(f16(u16_at(block, 208)), _mm512_cvtepi8_epi32(load128(block, 192)));
     let low = block.as_chunks::<64>().0;
     let high = two_bits(&block[128..192]);

@@ -1,10 +1,10 @@
 //! A chunk of one row in registers: unpacked there where it is whole blocks, else by [`quant`], through memory.
 
-mod iq;
-mod k;
-mod of_32;
+pub(super) mod iq;
+pub(super) mod k;
+pub(super) mod of_32;
 
-use crate::arch::integer::{CHUNK, Form, Row};
+use crate::arch::integer::{Form, Row};
 use crate::quant;
 use core::arch::x86_64::*;
 
@@ -66,59 +66,6 @@ impl Beside {
 #[inline]
 pub(super) fn by_lane() -> __m512i {
     _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)
-}
-
-/// Loaders of the chunk at `start` of a row, from functions of its blocks; zeros past the row, which no caller reaches.
-macro_rules! loaders {
-    ($($module:ident: $($name:ident)+;)+) => {
-        $($(
-            #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-            #[inline]
-            pub(super) fn $name(row: Row<'_>, start: usize) -> Weights {
-                match whole(row, start) {
-                    Some(blocks) => $module::$name(blocks),
-                    None => Weights::ZERO,
-                }
-            }
-        )+)+
-    };
-}
-
-loaders! {
-    of_32: q4_0 q4_1 q5_0 q5_1 q8_0 iq4_nl mxfp4;
-    k: q2_k q3_k q4_k q5_k q6_k;
-    iq: iq1_s iq1_m iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq4_xs;
-}
-
-/// Of four rows' chunks at `start`, as [`k::beside`].
-macro_rules! k_beside {
-    ($($name:ident $bytes:literal),+) => {
-        $(
-            #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
-            #[inline]
-            pub(super) fn $name(rows: &[Row<'_>; 4], start: usize) -> Beside {
-                match [whole(rows[0], start), whole(rows[1], start), whole(rows[2], start), whole(rows[3], start)] {
-                    [Some([a]), Some([b]), Some([c]), Some([d])] => k::beside::<$bytes>([a, b, c, d]),
-                    _ => Beside::ZERO,
-                }
-            }
-        )+
-    };
-}
-k_beside!(q4_k_beside 144, q5_k_beside 176);
-
-/// A whole chunk's BLOCKS blocks of BYTES.
-#[inline(always)]
-fn whole<const BYTES: usize, const BLOCKS: usize>(row: Row<'_>, start: usize) -> Option<&[[u8; BYTES]; BLOCKS]> {
-    let bytes = row.data.get(start / CHUNK * (BYTES * BLOCKS)..)?;
-    bytes.get(..BYTES * BLOCKS)?.as_chunks().0.first_chunk()
-}
-
-/// The official type, whose scales lie elsewhere.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-pub(super) fn fp4_e2m1(row: Row<'_>, start: usize) -> Weights {
-    generic(row, start, CHUNK)
 }
 
 /// Columns `start..start + len` of any type.

@@ -44,20 +44,20 @@ fn bits<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> [u64; 4] {
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn q4_0(blocks: &[[u8; 18]; 8]) -> Weights {
+pub(in super::super) fn q4_0(blocks: &[[u8; 18]; 8]) -> Weights {
     // minus 8, plus 128
     Weights { codes: plus(packed(blocks, 2), 120), scales: f16s(blocks, 0), offsets: _mm512_setzero_ps() }
 }
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Weights {
+pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Weights {
     Weights { codes: packed(blocks, 4), scales: f16s(blocks, 0), offsets: f16s(blocks, 2) }
 }
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Weights {
+pub(in super::super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Weights {
     let codes = plus_where(packed(blocks, 6), bits(blocks, 2), 16);
     // minus 16, plus 128
     Weights { codes: plus(codes, 112), scales: f16s(blocks, 0), offsets: _mm512_setzero_ps() }
@@ -65,14 +65,14 @@ pub(super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Weights {
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn q5_1(blocks: &[[u8; 24]; 8]) -> Weights {
+pub(in super::super) fn q5_1(blocks: &[[u8; 24]; 8]) -> Weights {
     let codes = plus_where(packed(blocks, 8), bits(blocks, 4), 16);
     Weights { codes, scales: f16s(blocks, 0), offsets: f16s(blocks, 2) }
 }
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn q8_0(blocks: &[[u8; 34]; 8]) -> Weights {
+pub(in super::super) fn q8_0(blocks: &[[u8; 34]; 8]) -> Weights {
     let codes = each!(i in [_mm512_setzero_si512(); 4] => {
         _mm512_xor_si512(sixteens(blocks, i / 2, 2 + 16 * (i % 2)), _mm512_set1_epi8(-128))
     });
@@ -81,14 +81,14 @@ pub(super) fn q8_0(blocks: &[[u8; 34]; 8]) -> Weights {
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
 #[inline]
-pub(super) fn iq4_nl(blocks: &[[u8; 18]; 8]) -> Weights {
+pub(in super::super) fn iq4_nl(blocks: &[[u8; 18]; 8]) -> Weights {
     let codes = of_table(&iq4_nl::VALUES, packed(blocks, 2));
     Weights { codes, scales: f16s(blocks, 0), offsets: _mm512_setzero_ps() }
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
 #[inline]
-pub(super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Weights {
+pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Weights {
     let e = super::eight(u64::from_le_bytes(each!(i in [0; 8] => blocks[i][0])));
     // 2^(e - 127) / 2: e = 0 is a subnormal, e = 255 is NaN.
     let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(e), _mm256_set1_epi32(1 << 22));
