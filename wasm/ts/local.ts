@@ -237,7 +237,8 @@ export class LocalSession implements Session {
                 done.text += text;
                 const trace = options.trace ? session.trace() : undefined;
                 done.decodeSeconds = (performance.now() - began) / 1000;
-                yield { token, text, position: session.position, ...(top && { top }), ...(trace && { trace }) };
+                const { decodeSeconds: seconds } = done;
+                yield { token, text, position: session.position, seconds, ...(top && { top }), ...(trace && { trace }) };
                 if (signal?.aborted) return;
                 if (chosen.length >= most || session.position >= this.context) break;
                 checked(() => session.eval(Uint32Array.of(token)));

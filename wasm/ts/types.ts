@@ -102,6 +102,8 @@ export interface Piece {
     text: string;
     /** Where it is in the session's timeline. */
     position: number;
+    /** Since the prompt was evaluated, of computing and waiting for others' turns. */
+    seconds: number;
     top?: Candidate[];
     trace?: Trace;
 }

@@ -1,0 +1,295 @@
+// The package and the demo in a real browser: node --test wasm/test. Screenshots land in wasm/dist/screens.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { serve } from "../tools/serve.mjs";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const { chromium } = createRequire(here("../../tests/.cache/npm/package.json"))("playwright-core");
+const native = process.env.DSV4 ?? here("../../target/debug/dsv4");
+const model = here("../../ffi/model/small.gguf");
+const screens = here("../dist/screens");
+
+const ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"];
+
+let browser;
+let server;
+
+before(async () => {
+    mkdirSync(screens, { recursive: true });
+    server = await serve({ "/": here("../dist/demo"), "/npm/": here("../dist/npm"), "/test/": here(".") });
+    browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ARGS });
+});
+after(async () => {
+    await browser?.close();
+    server?.close();
+});
+
+/** What the native command answers, always the likeliest token. */
+function answer(prompt, tokens) {
+    const args = ["run", "-p", prompt, "--temp", "0", "-n", String(tokens), "--json"];
+    return JSON.parse(execFileSync(native, args, { encoding: "utf8" }));
+}
+
+/** A page of nothing but the package, in `window`. Faults of the page fail the test. */
+async function bare(options) {
+    const page = await browser.newPage(options);
+    page.on("pageerror", (error) => assert.fail(error));
+    await page.goto(`${server.origin}/test/bare.html`);
+    await page.waitForFunction(() => window.dsv4);
+    return page;
+}
+
+describe("the package", () => {
+    let page;
+    before(async () => (page = await bare()));
+    after(() => page.close());
+
+    test("chooses the tokens that the native command chooses, in both builds", async () => {
+        const want = answer("Tell me a story.", 60);
+        for (const build of ["simd", "relaxed"]) {
+            const got = await page.evaluate(async (build) => {
+                const model = await dsv4.load("/small.gguf", { build });
+                const session = await model.session({ context: 512 });
+                const { text, tokens } = await dsv4.all(
+                    session.generate("Tell me a story.", { temperature: 0, maxTokens: 60 }));
+                await model.close();
+                return { text, tokens: [...tokens], build: model.engine.build };
+            }, build);
+            assert.deepEqual(got, { text: want.text, tokens: want.tokens, build });
+        }
+    });
+
+    test("takes every kind of source", async () => {
+        const sizes = await page.evaluate(async () => {
+            const get = () => fetch("/small.gguf");
+            const sources = [
+                "/small.gguf", new URL("/small.gguf", location.href), await get(), (await get()).body, await (await get()).blob(),
+                new File([await (await get()).blob()], "small.gguf"), new Uint8Array(await (await get()).arrayBuffer()),
+            ];
+            const sizes = [];
+            for (const source of sources) {
+                const model = await dsv4.load(source);
+                sizes.push(model.info.bytes);
+                await model.close();
+            }
+            return sizes;
+        });
+        assert.deepEqual(new Set(sizes), new Set([readFileSync(model).length]));
+        assert.equal(sizes.length, 7);
+    });
+
+    test("keeps what comes from an address where it is asked to, whole or not at all", async () => {
+        const page = await bare();
+        let served = 0;
+        await page.route("**/small.gguf", (route) => {
+            served += 1;
+            return route.continue();
+        });
+        const load = (options = {}) => page.evaluate(async (options) => {
+            const signal = options.abort ? AbortSignal.timeout(1) : undefined;
+            const model = await dsv4.load("/small.gguf", { cache: true, signal });
+            await model.close();
+            return model.info.bytes;
+        }, options);
+        await assert.rejects(load({ abort: true }));
+        const first = await load();
+        const fetched = served;
+        assert.equal(await load(), first);
+        await page.reload();
+        await page.waitForFunction(() => window.dsv4);
+        assert.equal(await load(), first);
+        assert.equal(served, fetched);
+        await page.evaluate(() => dsv4.forget("/small.gguf"));
+        await load();
+        assert.equal(served, fetched + 1);
+        await page.close();
+    });
+
+    test("stops in the middle of a prompt, at once, and goes on from there", async () => {
+        const got = await page.evaluate(async () => {
+            const model = await dsv4.load("/small.gguf");
+            const session = await model.session({ context: 4096 });
+            const prompt = Uint32Array.from({ length: 4000 }, (_, i) => 300 + (i % 500));
+            const controller = new AbortController();
+            let aborted;
+            const generation = session.generate(prompt, {
+                signal: controller.signal, temperature: 0,
+                onPrefill: () => {
+                    aborted ??= performance.now();
+                    controller.abort();
+                },
+            });
+            const { finish } = await dsv4.all(generation);
+            const waited = performance.now() - aborted;
+            const kept = (await session.tokens()).length;
+            const next = session.generate(prompt.slice(0, kept + 3), { temperature: 0, maxTokens: 3, stop: [] });
+            const { cachedTokens, tokens } = await dsv4.all(next);
+            await model.close();
+            return { finish, waited, kept, cachedTokens, tokens: tokens.length };
+        });
+        assert.equal(got.finish, "cancelled");
+        assert.ok(got.waited < 1000, `${got.waited} ms`);
+        assert.ok(got.kept > 0 && got.kept < 4000);
+        assert.deepEqual([got.cachedTokens, got.tokens], [got.kept, 3]);
+    });
+
+    test("runs two sessions side by side, and two models", async () => {
+        const texts = await page.evaluate(async () => {
+            const [a, b] = await Promise.all([dsv4.load("/small.gguf"), dsv4.load("/small.gguf")]);
+            const sessions = await Promise.all([a.session({ context: 256 }), a.session({ context: 256 }), b.session()]);
+            const all = await Promise.all(sessions.map((session) =>
+                dsv4.all(session.generate("Tell me a story.", { temperature: 0, maxTokens: 40 }))));
+            await Promise.all([a.close(), b.close()]);
+            return all.map(({ text }) => text);
+        });
+        const { text } = answer("Tell me a story.", 40);
+        assert.deepEqual(texts, [text, text, text]);
+    });
+
+    test("refuses wrong files, broken downloads and too little memory by name and number", async () => {
+        const file = readFileSync(model);
+        await page.route("**/wrong.gguf", (route) => route.fulfill({ body: "<!doctype html><title>Sign in</title>" }));
+        await page.route("**/half.gguf", (route) => route.fulfill({ body: file.subarray(0, file.length / 2) }));
+        await page.route("**/cut.gguf", (route) => route.abort("connectionreset"));
+        const errors = await page.evaluate(async () => {
+            const error = (promise) => promise.then(() => "no error", ({ name, code }) => `${name} ${code}`);
+            const model = await dsv4.load("/small.gguf");
+            const session = await model.session({ context: 64 });
+            const errors = [
+                await error(dsv4.load("/wrong.gguf")), await error(dsv4.load("/half.gguf")), await error(dsv4.load("/cut.gguf")),
+                await error(dsv4.load("/missing.gguf")), await error(dsv4.load(dsv4.announces(3e9))),
+                await error(dsv4.load([dsv4.announces(2.1e9), dsv4.announces(2.1e9), dsv4.announces(2.1e9)])),
+                await error(model.session({ context: 1e6 })), await error(dsv4.all(session.generate("x ".repeat(100)))),
+            ];
+            const { finish } = await dsv4.all(session.generate("What is 2 + 2?", { temperature: 0 }));
+            await model.close();
+            return [...errors, await error(session.tokens()), finish];
+        });
+        assert.deepEqual(errors, [
+            "NotGguf 2", "Truncated 1", "Io 90", "Io 90", "TooLarge 42", "MemoryTooSmall 40", "BadArgument 50",
+            "ContextFull 52", "Closed 91", "stop",
+        ]);
+    });
+
+    test("holds the weights once", async () => {
+        const { memory, planned } = await page.evaluate(async () => {
+            const model = await dsv4.load("/small.gguf");
+            const { cache, scratch } = await model.plan();
+            await model.session();
+            const memory = await model.memory();
+            await model.close();
+            return { memory, planned: model.info.bytes + cache + scratch };
+        });
+        assert.ok(memory <= 1.15 * planned + (2 << 20), `${memory} for ${planned}`);
+    });
+});
+
+describe("the demo", () => {
+    const sizes = {
+        wide: { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
+        phone: { viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true },
+    };
+
+    async function open(options) {
+        const page = await browser.newPage(options);
+        const requests = [];
+        page.on("request", (request) => requests.push(request.url()));
+        page.on("pageerror", (error) => assert.fail(error));
+        await page.goto(`${server.origin}/`);
+        await page.waitForFunction(() => performance.getEntriesByName("first-token").length > 0);
+        return { page, requests };
+    }
+
+    const idle = (page) => page.waitForFunction(() => document.getElementById("stop").hidden);
+
+    for (const [name, options] of Object.entries(sizes)) {
+        test(`${name}: answers by itself, shows what happens, asks no other server`, async () => {
+            const { page, requests } = await open(options);
+            await idle(page);
+            for (const url of requests) assert.ok(url.startsWith(server.origin) || url.startsWith("blob:"), url);
+            const story = await page.locator(".turn.model").innerText();
+            assert.match(story, /\w+ \w+ \w+/);
+            for (const id of ["decode", "prefill", "context"]) {
+                assert.ok(Number(await page.locator(`#${id}`).innerText()) > 0, id);
+            }
+            assert.equal(await page.locator("#top li").count(), 6);
+            assert.match(await page.locator("#experts").getAttribute("aria-label"), /layer 6: \d+, \d+/);
+            assert.match(await page.locator("#attention").getAttribute("aria-label"), /layer 3: \d+ tokens, \d+ × 4/);
+            assert.match(await page.locator("#streams").getAttribute("aria-label"), /4 streams; \d+ %/);
+            // Something is drawn, in several colours.
+            for (const id of ["experts", "attention", "streams"]) {
+                const colours = await page.locator(`#${id}`).evaluate((canvas) => {
+                    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                    return new Set(new Uint32Array(data.buffer)).size;
+                });
+                assert.ok(colours > 3, `${id}: ${colours} colours`);
+            }
+            const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+            assert.ok(wide <= 0, `${wide} pixels too wide`);
+            await page.screenshot({ path: `${screens}/${name}.png`, fullPage: true });
+            await page.close();
+        });
+    }
+
+    test("the first token comes within two seconds", async () => {
+        // The median of three visits, each with a cache of its own.
+        const times = [];
+        for (let i = 0; i < 3; i++) {
+            const { page } = await open({});
+            times.push(await page.evaluate(() => performance.getEntriesByName("first-token")[0].startTime));
+            await page.close();
+        }
+        times.sort((a, b) => a - b);
+        console.log(`first token after ${times.map(Math.round)} ms`);
+        assert.ok(times[1] <= 2000, `${times}`);
+    });
+
+    test("is used by keyboard alone", async () => {
+        const { page } = await open({});
+        await idle(page);
+        await page.keyboard.press("Tab");
+        assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
+        await page.keyboard.press("Enter");
+        await page.locator("#message").focus();
+        await page.keyboard.type("What is 17 + 25?");
+        await page.keyboard.press("Enter");
+        await page.waitForFunction(() => document.querySelectorAll(".turn.model").length === 2);
+        await idle(page);
+        assert.match(await page.locator(".turn.model").nth(1).innerText(), /\d/);
+        await page.locator(".turn.model").nth(0).focus();
+        await page.keyboard.press("ArrowRight");
+        await page.keyboard.press("ArrowRight");
+        assert.equal(await page.locator(".token.chosen").count(), 1);
+        assert.equal(await page.locator("#top li.drawn").count(), 1);
+        await page.close();
+    });
+
+    test("stops, begins anew, reloads, takes a dropped file and refuses a wrong one", async () => {
+        const { page } = await open({});
+        await idle(page);
+        await page.getByLabel("Slow motion").check();
+        await page.locator("#message").fill("Tell me a story.");
+        await page.getByRole("button", { name: "Send" }).click();
+        await page.getByRole("button", { name: "Stop" }).click();
+        await idle(page);
+        await page.getByRole("button", { name: "New chat" }).click();
+        assert.equal(await page.locator(".turn").count(), 0);
+        assert.equal(await page.locator("#context").innerText(), "0");
+
+        await page.locator("#file").setInputFiles({ name: "x.gguf", mimeType: "", buffer: Buffer.from("not a model") });
+        await page.locator("#error").filter({ hasText: "NotGguf, 2" }).waitFor();
+        await page.locator("#file").setInputFiles(model);
+        await page.locator("#error").waitFor({ state: "hidden" });
+        await page.getByLabel("Slow motion").uncheck();
+        await page.getByRole("button", { name: "What is 17 + 25?" }).click();
+        await page.locator(".turn.model").filter({ hasText: /\d/ }).waitFor();
+
+        await page.reload();
+        await page.locator(".turn.model").filter({ hasText: /\w+ \w+/ }).waitFor();
+        await page.close();
+    });
+});
