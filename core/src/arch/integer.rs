@@ -30,7 +30,7 @@ pub const ROWS: usize = 16;
 pub(super) const SIDE_BY_SIDE: usize = 4;
 
 /// Activations whose outputs are accumulated beside one another.
-const BATCH: usize = 64;
+const BATCH: usize = 128;
 
 /// The sum of products of each 16 weights of a chunk.
 #[derive(Clone, Copy)]

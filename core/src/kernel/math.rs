@@ -71,11 +71,11 @@ pub fn dot_into(lanes: &mut [f32; LANES], a: &[f32], b: &[f32]) {
     let len = a.len().min(b.len());
     let (a, a_tail) = a[..len].as_chunks::<LANES>();
     let (b, b_tail) = b[..len].as_chunks::<LANES>();
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..LANES {
-            lanes[i] += a[i] * b[i];
-        }
+    let mut sums = *lanes;
+    for c in 0..a.len().min(b.len()) {
+        multiply_add(&mut sums, &a[c], &b[c]);
     }
+    *lanes = sums;
     for (lane, (a, b)) in lanes.iter_mut().zip(a_tail.iter().zip(b_tail)) {
         *lane += a * b;
     }
@@ -89,27 +89,36 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum_lanes(lanes)
 }
 
-/// The dot products of `a` with four vectors as long, in 16 lanes each: `a` is read once, and four sums hide the
-/// latency of one.
+/// [`dot`] of `a` with four vectors at least as long: `a` is read once.
 #[inline(always)]
 pub fn dot4(a: &[f32], b: [&[f32]; 4]) -> [f32; 4] {
-    const WIDTH: usize = 16;
-    let (chunks, tail) = a.as_chunks::<WIDTH>();
-    let b = b.map(|b| b[..a.len()].as_chunks::<WIDTH>());
-    let mut lanes = [[0.0; WIDTH]; 4];
-    for (c, a) in chunks.iter().enumerate() {
-        for j in 0..4 {
-            for i in 0..WIDTH {
-                lanes[j][i] += a[i] * b[j].0[c][i];
-            }
-        }
+    let (chunks, tail) = a.as_chunks::<LANES>();
+    let n = chunks.len();
+    let rows = |j: usize| &b[j].as_chunks::<LANES>().0[..n];
+    let (b0, b1, b2, b3) = (rows(0), rows(1), rows(2), rows(3));
+    // Named one by one, so that they stay in registers.
+    let (mut s0, mut s1, mut s2, mut s3) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    for c in 0..n {
+        multiply_add(&mut s0, &chunks[c], &b0[c]);
+        multiply_add(&mut s1, &chunks[c], &b1[c]);
+        multiply_add(&mut s2, &chunks[c], &b2[c]);
+        multiply_add(&mut s3, &chunks[c], &b3[c]);
     }
-    for j in 0..4 {
-        for (i, (a, b)) in tail.iter().zip(b[j].1).enumerate() {
-            lanes[j][i] += a * b;
-        }
+    for i in 0..tail.len() {
+        s0[i] += tail[i] * b[0][n * LANES + i];
+        s1[i] += tail[i] * b[1][n * LANES + i];
+        s2[i] += tail[i] * b[2][n * LANES + i];
+        s3[i] += tail[i] * b[3][n * LANES + i];
     }
-    lanes.map(sum_lanes)
+    [sum_lanes(s0), sum_lanes(s1), sum_lanes(s2), sum_lanes(s3)]
+}
+
+/// `sum[i] += a[i] * b[i]`.
+#[inline(always)]
+fn multiply_add<const N: usize>(sum: &mut [f32; N], a: &[f32; N], b: &[f32; N]) {
+    for i in 0..N {
+        sum[i] += a[i] * b[i];
+    }
 }
 
 /// The largest of `start` and `values`; NaN is passed over.
@@ -145,11 +154,13 @@ pub fn weighted_sum(factor: f32, a: &[f32], x: &[&[f32]], y: &mut [f32]) {
     let (chunks, tail) = y.as_chunks_mut::<WIDTH>();
     for (c, y) in chunks.iter_mut().enumerate() {
         let mut sum = *y;
-        sum.iter_mut().for_each(|s| *s *= factor);
-        for (a, x) in a.iter().zip(x) {
-            let x = &x.as_chunks::<WIDTH>().0[c];
+        for s in &mut sum {
+            *s *= factor;
+        }
+        for j in 0..a.len().min(x.len()) {
+            let x = &x[j].as_chunks::<WIDTH>().0[c];
             for i in 0..WIDTH {
-                sum[i] += a * x[i];
+                sum[i] += a[j] * x[i];
             }
         }
         *y = sum;
