@@ -339,7 +339,9 @@ def approximate_tokens(doc: Document) -> int:
 
 def conversation(rng: random.Random, length: int, evaluate: bool = False) -> Document:
     """A chat: facts told throughout (mostly early), questions about all of them, other turns between."""
-    doc = Document(rng, evaluate, one_each=rng.random() < 0.8)
+    # Where facts share a relation, only the name can tell which value is meant.
+    doc = Document(rng, evaluate, one_each=rng.random() < 0.9,
+                   relations=rng.sample(RELATION_NAMES, rng.choice([1, 1, 2, 3, len(RELATION_NAMES)])))
     doc.add(BOS, 0.0)
     if rng.random() < 0.3:
         doc.add(rng.choice(SYSTEMS), 0.02)
@@ -444,12 +446,39 @@ def drill(rng: random.Random, length: int, evaluate: bool = False) -> Document:
     return doc
 
 
-KINDS = {"conversation": conversation, "skills": skills, "tools": tools, "plain": plain, "drill": drill}
+def pairs(rng: random.Random, length: int, evaluate: bool = False) -> Document:
+    """A few facts of one relation, then each of them again and again: only the name tells which value is meant."""
+    doc = Document(rng, evaluate, relations=rng.sample(RELATION_NAMES, rng.choice([1, 1, 1, 2])))
+    doc.add(BOS, 0.0)
+    chat = rng.random() < 0.3
+    size = 0
+    while size < length * 7:
+        before = len(doc.pieces)
+        if not doc.facts or (len(doc.facts) < 12 and rng.random() < 0.06):
+            if chat:
+                doc.tell_turn(rng.randint(2, 4))
+            else:
+                for _ in range(rng.randint(2, 4)):
+                    doc.tell(" ", 0.05)
+        rel, subject = rng.choice(list(doc.facts))
+        fact = (rel, subject, *doc.facts[rel, subject])
+        if chat:
+            doc.ask_turn(fact, "plain")
+        else:
+            doc.add(" " + RELATIONS[rel][2].format(s=subject), 0.05)
+            doc.recall(*fact)
+            doc.add(".", 0.1)
+        size += sum(len(p.text) for p in doc.pieces[before:])
+    return doc
+
+
+KINDS = {"pairs": pairs, "conversation": conversation, "skills": skills, "tools": tools, "plain": plain, "drill": drill}
 # Shares of the kinds in the phases of training. Recall is what takes longest to learn, so it gets most, in the
 # later phases nearly all.
 SHARES = {
     "broad": {"conversation": 66, "skills": 12, "tools": 11, "plain": 11},
     "dense": {"drill": 45, "conversation": 32, "skills": 9, "tools": 8, "plain": 6},
+    "bind": {"pairs": 50, "conversation": 32, "skills": 6, "tools": 7, "plain": 5},
     "recall": {"drill": 10, "conversation": 70, "skills": 7, "tools": 8, "plain": 5},
 }
 

@@ -188,8 +188,11 @@ class Fast:
             self._cache[key] = mask.float().view(T // W, 1, W, T // m).contiguous()
         return self._cache[key]
 
-    def hidden(self, ids: Tensor, window: int | None = None) -> Tensor:
-        """Final normed states [B*T, D]. `window`: a smaller sliding window for the compressed layers (training only)."""
+    def hidden(self, ids: Tensor, window: int | None = None, early: list[Tensor] | None = None) -> Tensor:
+        """Final normed states [B*T, D]. `window`: a smaller sliding window for the compressed layers (training only).
+
+        `early` receives the state [B*T, D] (mean of the streams) that the first compressed layer gets.
+        """
         c, base = self.config, self.model.model
         B, T = ids.shape
         d, H, limit = c.head_dim, c.num_attention_heads, c.swiglu_limit
@@ -204,6 +207,8 @@ class Fast:
             return [self.merge(s, part, *way) for s, part, way in zip(streams, y.split(piece), ways)]
         for i, layer in enumerate(base.layers):
             attn, kind = layer.self_attn, layer.self_attn.rope_layer_type
+            if early is not None and not early and attn.compressor is not None:
+                early.append(torch.cat([s.mean(0) for s in streams]))
             h, ways = before(layer.attn_hc, layer.input_layernorm)
             cos, sin = self.angles(kind, T, 1)
             comp = attn.compressor

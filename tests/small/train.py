@@ -26,9 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import data
 from batches import batch, load_tokenizer
 from evaluate import quick
-from fast import PIECE, Fast, check
+from fast import PIECE, Fast, check, rms
 from model import build
 
 TOKENS = 4096  # per step
@@ -44,12 +45,14 @@ class Phase:
     patience: int
     latest: tuple[float, ...]  # ... or once this share of the budget is spent
     windows: tuple[int | None, ...]  # the compressed layers' windows, one drawn per step
+    names: float = 0.0  # weight of the `names` loss
 
 
 # First everything at once; then, from the first phase's last raw weights, nearly only recall, densely (data.drill).
 PHASES = {
     "broad": Phase(1.0, 0.5, 0, 0.85, 250, (0.2, 0.35, 0.5, 0.65), (8, 16, 32, None, None)),
     "dense": Phase(0.6, 0.4, 1, 0.85, 120, (0.0, 0.2, 0.4, 0.6), (16, None, None, None, None)),
+    "bind": Phase(1.0, 0.4, 0, 0.9, 100, (0.4, 0.55, 0.7, 0.85), (8, 16, None, None), names=1.0),
     "recall": Phase(0.5, 0.1, 1, 0.9, 100, (0.0, 0.2, 0.45, 0.7), (16, None, None, None, None)),
 }
 
@@ -114,20 +117,57 @@ def optimizers(model) -> list[torch.optim.Optimizer]:
     return out
 
 
-def gradients(fast: Fast, trained: list, work: list, window: int | None) -> tuple[list, float, float, int, int]:
-    """One worker's share of a step: sums of gradients, loss and weights, recalled tokens right and asked."""
-    total, loss_sum, weight_sum, right, asked = None, 0.0, 0.0, 0, 0
+class Names:
+    """Which person or thing is this about? Asked of the state before the compressed layers, in training only.
+
+    A value can be found by its name only once its own state tells the name, some tokens earlier. From the answers
+    alone that is not learnt (there is nothing to match yet), so a linear map has to read it from there.
+    """
+
+    def __init__(self, tok, dim: int, back: int = 4):
+        subjects = data.NAMES + data.OBJECTS
+        self.number = torch.full((tok.get_vocab_size(),), -1)
+        for i, subject in enumerate(subjects):
+            for text in (subject, " " + subject):
+                ids = tok.encode(text).ids
+                if len(ids) == 1:
+                    self.number[ids[0]] = i
+        self.back = back
+        self.weight = torch.zeros(len(subjects), dim, requires_grad=True)
+
+    def loss(self, ids: Tensor, state: Tensor) -> tuple[Tensor, int, int]:
+        """Summed over the tokens with a subject among the `back` ones before; right and asked."""
+        own = F.pad(self.number[ids], (self.back, 0), value=-1)
+        want = torch.full_like(ids, -1)
+        for far in range(self.back, 0, -1):  # the nearest one counts
+            at = own[:, self.back - far : own.shape[1] - far]
+            want = torch.where(at >= 0, at, want)
+        want = want.flatten()
+        keep = (want >= 0).nonzero().squeeze(1)
+        logits = rms(state[keep]) @ self.weight.t()
+        return (F.cross_entropy(logits, want[keep], reduction="sum"),
+                int((logits.detach().argmax(-1) == want[keep]).sum()), len(keep))
+
+
+def gradients(fast: Fast, trained: list, work: list, window: int | None, names: Names, share: float):
+    """One worker's share of a step: sums of gradients, loss, weights, then right and asked: recalled tokens, names."""
+    total, loss_sum, weight_sum, right, asked, named, name_count = None, 0.0, 0.0, 0, 0, 0, 0
     while True:
         try:
             ids, weights = work.pop()
         except IndexError:
-            return total, loss_sum, weight_sum, right, asked
+            return total, loss_sum, weight_sum, right, asked, named, name_count
         targets, weights = ids[:, 1:].flatten(), weights[:, 1:].flatten()
         keep = (weights > 0).nonzero().squeeze(1)
         w, t = weights[keep], targets[keep]
-        logits = fast.hidden(ids[:, :-1], window)[keep] @ fast.model.lm_head.weight.t()
+        early: list[Tensor] | None = [] if share else None
+        logits = fast.hidden(ids[:, :-1], window, early)[keep] @ fast.model.lm_head.weight.t()
         loss = (F.cross_entropy(logits, t, reduction="none") * w).sum()
-        grads = torch.autograd.grad(loss, trained)
+        extra = 0.0
+        if early:
+            extra, ok, count = names.loss(ids[:, :-1], early[0])
+            named, name_count = named + ok, name_count + count
+        grads = torch.autograd.grad(loss + share * extra, trained, allow_unused=True, materialize_grads=True)
         if total is None:
             total = list(grads)
         else:
@@ -160,7 +200,9 @@ def main() -> None:
     if args.resume:
         model.load_state_dict(torch.load(args.resume))
     fast, opts = Fast(model), optimizers(model)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    names = Names(tok, model.config.hidden_size)
+    opts[-1].add_param_group(dict(params=[names.weight], lr=2e-2, peak=2e-2))
+    trained = [p for p in model.parameters() if p.requires_grad] + [names.weight]
     average = [p.detach().clone() for p in trained]
     rng = random.Random(f"{args.seed} {args.phase} {args.spent}")
     start, step, tokens, logged, saved, promoted = time.time(), 0, 0, 0.0, time.time(), 0
@@ -200,12 +242,12 @@ def main() -> None:
         for load in fast.load.values():
             load.zero_()
         if warm:
-            parts = list(pool.map(lambda _: gradients(fast, trained, work, window), range(WORKERS)))
+            parts = list(pool.map(lambda _: gradients(fast, trained, work, window, names, phase.names), range(WORKERS)))
         else:
-            parts = [gradients(fast, trained, work, window)]
+            parts = [gradients(fast, trained, work, window, names, phase.names)]
             warm = True
         parts = [p for p in parts if p[0] is not None]
-        loss, weight, right, asked = (sum(p[i] for p in parts) for i in (1, 2, 3, 4))
+        loss, weight, right, asked, named, name_count = (sum(p[i] for p in parts) for i in range(1, 7))
         for other in parts[1:]:
             torch._foreach_add_(parts[0][0], other[0])
         torch._foreach_div_(parts[0][0], weight)
@@ -225,7 +267,8 @@ def main() -> None:
         if step == 10 or now - logged > 60:
             logged = now
             print(f"{(now - start) / 60:6.1f} min  step {step}  {tokens / (now - start):.0f} tok/s  loss {loss / weight:.3f}  "
-                  f"length {LENGTHS[level]}  recall " + " ".join(f"{n}:{h:.2f}" for n, h in hits.items()), flush=True)
+                  f"length {LENGTHS[level]}  names {named / max(name_count, 1):.2f}  recall "
+                  + " ".join(f"{n}:{h:.2f}" for n, h in hits.items()), flush=True)
         if now - saved > 900:
             save("last")
             saved = time.time()
