@@ -60,6 +60,13 @@ impl<'a> Matrix<'a> {
         &self.data[row * self.row_bytes..][..self.row_bytes]
     }
 
+    /// Row `row` where it lies, if it is F32, stored in this machine's byte order, and aligned.
+    #[inline(always)]
+    pub fn as_f32(&self, row: usize) -> Option<&'a [f32]> {
+        let plain = self.dtype == DType::F32 && cfg!(target_endian = "little");
+        if plain { bytemuck::try_cast_slice(self.row(row)).ok() } else { None }
+    }
+
     /// The E8M0 scales that serve row `row` (of its tile row for FP8); empty for GGML's types.
     #[inline(always)]
     pub fn row_scales(&self, row: usize) -> &'a [u8] {

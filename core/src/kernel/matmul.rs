@@ -136,9 +136,16 @@ fn block(cx: &Context<'_>, job: &Job<'_>, first: usize, mut columns: Columns<'_>
 fn dot_f32(weights: &Matrix<'_>, row: usize, x: &[&[f32]; TILE], sums: &mut [f32]) {
     let mut lanes = [[0.0; LANES]; TILE];
     let mut decoded = [0.0; CHUNK];
+    let plain = weights.as_f32(row);
     for start in (0..weights.cols()).step_by(CHUNK) {
-        let w = &mut decoded[..CHUNK.min(weights.cols() - start)];
-        weights.decode(row, start, w);
+        let len = CHUNK.min(weights.cols() - start);
+        let w = match plain {
+            Some(row) => &row[start..start + len],
+            None => {
+                weights.decode(row, start, &mut decoded[..len]);
+                &decoded[..len]
+            }
+        };
         for (lanes, x) in lanes[..sums.len()].iter_mut().zip(x) {
             dot_into(lanes, w, &x[start..]);
         }

@@ -274,6 +274,9 @@ fn scaled(form: Form, scales: __m512, offsets: __m512, sums: __m512i, x: &XBesid
     _mm512_mul_ps(scales, _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, x.raised)))
 }
 
+/// Bytes by which weights are asked for ahead of their use, about: what the memory's latency and rate make.
+const AHEAD: usize = 16 << 10;
+
 /// Four rows of `cols` columns against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
@@ -286,6 +289,9 @@ fn side_by_side<F: Format, const T: usize>(
     let of_row = each!(r in [&[][..]; SIDE_BY_SIDE] => F::chunks(rows[r].data));
     let [a, b, c, d] = of_row;
     let whole = (cols / CHUNK).min(a.len()).min(b.len()).min(c.len()).min(d.len());
+    // Bytes from four rows to those to be asked for: whole steps, and far enough to arrive in time.
+    let step_bytes = (SIDE_BY_SIDE * rows[0].data.len()).max(1);
+    let ahead = step_bytes * (AHEAD / step_bytes).max(1);
     for chunk in 0..whole {
         let Some(x) = chunks(x, chunk) else { break };
         let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
@@ -299,10 +305,10 @@ fn side_by_side<F: Format, const T: usize>(
             &x,
             &mut sums,
         );
-        // The same columns of the four rows that come next, for the second-level cache: the hardware's own prefetchers
-        // stop at the end of a page, and start anew with every row.
+        // The same columns of four rows to come, for the second-level cache: the hardware's own prefetchers stop at the
+        // end of a page, and start anew with every row.
         for w in w {
-            let next = core::ptr::from_ref(w).cast::<i8>().wrapping_add(SIDE_BY_SIDE * rows[0].data.len());
+            let next = core::ptr::from_ref(w).cast::<i8>().wrapping_add(ahead);
             for line in 0..size_of::<F::Chunk>().div_ceil(64) {
                 _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line));
             }
