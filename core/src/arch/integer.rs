@@ -284,7 +284,7 @@ pub(super) struct Work<'a> {
     pub(super) weights: Matrix<'a>,
     /// The first row.
     first: usize,
-    x: &'a [RowX<'a>],
+    pub(super) x: &'a [RowX<'a>],
     /// Where the batch's outputs start among the columns' rows.
     start: usize,
 }

@@ -25,6 +25,7 @@ use crate::arch::level::Level;
 use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
+use core::marker::PhantomData;
 use weights::{Beside, Weights, by_lane, halves, load512};
 
 /// Runs `work` compiled for AVX-512.
@@ -70,7 +71,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                             }
                         )?
                     }
-                    level.vectorize(#[inline(always)] || integer::block(Avx512(Known), work, columns))
+                    run(level, Known, work, columns)
                 })+
                 // Its scales lie elsewhere.
                 DType::FP4_E2M1 => {
@@ -88,7 +89,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                             Weights::ZERO
                         }
                     }
-                    level.vectorize(#[inline(always)] || integer::block(Avx512(Unpacked), work, columns))
+                    run(level, Unpacked, work, columns)
                 }
                 // They have no integer form, and do not come here.
                 DType::F32 | DType::F16 | DType::BF16 | DType::I32 | DType::F8_E4M3 => {}
@@ -144,11 +145,47 @@ trait Format: Copy {
     }
 }
 
-/// Only to be used inside [`vectorize`].
-#[derive(Clone, Copy)]
-struct Avx512<F>(F);
+/// Chunks of activations that are prepared before all rows of a block rather than before each four of them.
+const PREPARED: usize = 32;
 
-impl<F: Format> Isa for Avx512<F> {
+/// [`integer::block`] of a known type.
+fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>) {
+    level.vectorize(
+        #[inline(always)]
+        || {
+            let mut prepared = [Prepared::ZERO; PREPARED];
+            let count = work.x.len();
+            if count <= 2 {
+                for (i, prepared) in prepared.iter_mut().enumerate() {
+                    if let Some(x) = work.x.get(i % count.max(1)).and_then(|x| x.chunk(i / count.max(1))) {
+                        // SAFETY: AVX-512 is there: `level` says so.
+                        *prepared = unsafe { Prepared::new(F::FORM, x) };
+                    }
+                }
+            }
+            let isa = Avx512::<F> { prepared: &prepared, format: PhantomData };
+            integer::block(isa, work, columns);
+        },
+    );
+}
+
+/// Only to be used inside [`vectorize`].
+struct Avx512<'p, F> {
+    /// [chunk][activation], of few activations.
+    prepared: &'p [Prepared; PREPARED],
+    format: PhantomData<F>,
+}
+
+impl<F> Clone for Avx512<'_, F> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Avx512<'_, F> {}
+
+impl<F: Format> Isa for Avx512<'_, F> {
     #[inline(always)]
     fn side_by_side<const T: usize>(
         self,
@@ -158,7 +195,7 @@ impl<F: Format> Isa for Avx512<F> {
         x: &[RowX<'_>; T],
     ) -> [[f32; SIDE_BY_SIDE]; T] {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { side_by_side::<F, T>(rows, cols, x) }
+        unsafe { side_by_side::<F, T>(rows, cols, x, self.prepared) }
     }
 
     #[inline(always)]
@@ -234,9 +271,10 @@ fn add_pairs_64(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
 }
 
-/// An activation's numbers, in the order in which the weights' meet them.
+/// A chunk of one activation, in the order in which the weights meet it.
 #[derive(Clone, Copy)]
-struct XBeside {
+struct Prepared {
+    codes: [__m512i; 4],
     scales: __m512,
     /// 128 times the sums of the codes, for types whose codes were raised.
     raised: __m512i,
@@ -244,28 +282,39 @@ struct XBeside {
     sums: __m512,
 }
 
-#[target_feature(enable = "avx2,avx512f,avx512bw")]
-#[inline]
-fn x_beside(form: Form, x: ChunkX<'_>) -> XBeside {
-    // SAFETY: each read is of an array exactly as long.
-    let (sums, scales) = unsafe {
-        (_mm256_loadu_si256(x.sums.as_ptr().cast()), _mm512_castps256_ps512(_mm256_loadu_ps(x.scales.as_ptr())))
+impl Prepared {
+    const ZERO: Self = {
+        // SAFETY: vectors of zeros are values, whatever the instructions.
+        unsafe { core::mem::zeroed() }
     };
-    let (scales, sums) = if form.wide {
-        let twice = _mm512_setr_epi32(0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7);
-        let of_32 = _mm512_castsi256_si512(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
-        (_mm512_permutexvar_ps(twice, scales), _mm512_permutexvar_epi32(twice, of_32))
-    } else {
-        let of_32 = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
-        (_mm512_permutexvar_ps(of_32, scales), _mm512_permutexvar_epi32(by_lane(), _mm512_cvtepi16_epi32(sums)))
-    };
-    XBeside { scales, raised: _mm512_slli_epi32::<7>(sums), sums: _mm512_mul_ps(scales, _mm512_cvtepi32_ps(sums)) }
+
+    #[target_feature(enable = "avx2,avx512f,avx512bw")]
+    #[inline]
+    fn new(form: Form, x: ChunkX<'_>) -> Self {
+        let codes = x.codes.as_chunks::<64>().0;
+        let codes = each!(i in [_mm512_setzero_si512(); 4] => load512(&codes[i]));
+        // SAFETY: each read is of an array exactly as long.
+        let (sums, scales) = unsafe {
+            (_mm256_loadu_si256(x.sums.as_ptr().cast()), _mm512_castps256_ps512(_mm256_loadu_ps(x.scales.as_ptr())))
+        };
+        let (codes, scales, sums) = if form.wide {
+            let twice = _mm512_setr_epi32(0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7);
+            let of_32 = _mm512_castsi256_si512(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
+            (halves(codes), _mm512_permutexvar_ps(twice, scales), _mm512_permutexvar_epi32(twice, of_32))
+        } else {
+            let of_32 = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
+            let sums = _mm512_permutexvar_epi32(by_lane(), _mm512_cvtepi16_epi32(sums));
+            (codes, _mm512_permutexvar_ps(of_32, scales), sums)
+        };
+        let (raised, sums) = (_mm512_slli_epi32::<7>(sums), _mm512_mul_ps(scales, _mm512_cvtepi32_ps(sums)));
+        Self { codes, scales, raised, sums }
+    }
 }
 
 /// `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]`.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn scaled(form: Form, scales: __m512, offsets: __m512, sums: __m512i, x: &XBeside) -> __m512 {
+fn scaled(form: Form, scales: __m512, offsets: __m512, sums: __m512i, x: &Prepared) -> __m512 {
     let scales = _mm512_mul_ps(scales, x.scales);
     if form.offset {
         let offsets = _mm512_mul_ps(offsets, x.sums);
@@ -284,7 +333,9 @@ fn side_by_side<F: Format, const T: usize>(
     rows: &[Row<'_>; SIDE_BY_SIDE],
     cols: usize,
     x: &[RowX<'_>; T],
+    prepared: &[Prepared; PREPARED],
 ) -> [[f32; SIDE_BY_SIDE]; T] {
+    let prepared = prepared.as_chunks::<T>().0;
     let mut sums = [_mm_setzero_ps(); T];
     let of_row = each!(r in [&[][..]; SIDE_BY_SIDE] => F::chunks(rows[r].data));
     let [a, b, c, d] = of_row;
@@ -293,7 +344,14 @@ fn side_by_side<F: Format, const T: usize>(
     let step_bytes = (SIDE_BY_SIDE * rows[0].data.len()).max(1);
     let ahead = step_bytes * (AHEAD / step_bytes).max(1);
     for chunk in 0..whole {
-        let Some(x) = chunks(x, chunk) else { break };
+        let mut fresh = [Prepared::ZERO; T];
+        let x = match prepared.get(chunk) {
+            Some(x) => x,
+            None => {
+                prepare(F::FORM, x, chunk, &mut fresh);
+                &fresh
+            }
+        };
         let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
         step::<F, T>(
             // SAFETY: AVX-512 is there, as for this function.
@@ -302,7 +360,7 @@ fn side_by_side<F: Format, const T: usize>(
             // SAFETY: as above.
             #[inline(always)]
             |loaded| unsafe { F::beside(w, loaded) },
-            &x,
+            x,
             &mut sums,
         );
         // The same columns of four rows to come, for the second-level cache: the hardware's own prefetchers stop at the
@@ -315,10 +373,11 @@ fn side_by_side<F: Format, const T: usize>(
         }
     }
     for chunk in whole..cols.div_ceil(CHUNK) {
-        let Some(x) = chunks(x, chunk) else { break };
+        let mut fresh = [Prepared::ZERO; T];
+        prepare(F::FORM, x, chunk, &mut fresh);
         let start = chunk * CHUNK;
         let load = |r: usize| weights::generic(rows[r], start, CHUNK.min(cols - start));
-        step::<F, T>(load, |loaded| loaded.ordered(F::FORM), &x, &mut sums);
+        step::<F, T>(load, |loaded| loaded.ordered(F::FORM), &fresh, &mut sums);
     }
     let mut out = [[0.0; SIDE_BY_SIDE]; T];
     for t in 0..T {
@@ -328,22 +387,26 @@ fn side_by_side<F: Format, const T: usize>(
     out
 }
 
+/// Chunk `chunk` of each activation.
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+fn prepare<const T: usize>(form: Form, x: &[RowX<'_>; T], chunk: usize, prepared: &mut [Prepared; T]) {
+    for t in 0..T {
+        if let Some(x) = x[t].chunk(chunk) {
+            prepared[t] = Prepared::new(form, x);
+        }
+    }
+}
+
 /// One chunk of four rows against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn step<F: Format, const T: usize>(
     load: impl Fn(usize) -> Weights,
     beside: impl Fn(Beside) -> Beside,
-    x: &[ChunkX<'_>; T],
+    x: &[Prepared; T],
     out: &mut [__m128; T],
 ) {
     let (form, zero) = (F::FORM, _mm512_setzero_si512());
-    let mut x_codes = [[zero; 4]; T];
-    for t in 0..T {
-        let x = x[t].codes.as_chunks::<64>().0;
-        let x = each!(i in [zero; 4] => load512(&x[i]));
-        x_codes[t] = if form.wide { halves(x) } else { x };
-    }
     // By activation and row: the sums' vector, or both.
     let mut sums = [[[zero; 2]; SIDE_BY_SIDE]; T];
     let mut w = Beside::ZERO;
@@ -352,22 +415,22 @@ fn step<F: Format, const T: usize>(
         (w.scales[r], w.offsets[r]) = (scales, offsets);
         for t in 0..T {
             sums[t][r] =
-                if form.wide { quarter_sums(&codes, &x_codes[t]) } else { [sums_of_16(&codes, &x_codes[t]), zero] };
+                if form.wide { quarter_sums(&codes, &x[t].codes) } else { [sums_of_16(&codes, &x[t].codes), zero] };
         }
     }
     let w = beside(w);
     for t in 0..T {
-        let ([a, b, c, d], x) = (sums[t], x_beside(form, x[t]));
+        let ([a, b, c, d], x) = (sums[t], &x[t]);
         // In lane l of each row, a row an element: leaves 2 l and 2 l + 1 of the tree, added.
         let pairs = if form.wide {
             let two = |i: usize, a: [__m512i; 2], b: [__m512i; 2]| {
                 let sums = add_pairs_64(add_pairs_32(a[0], a[1]), add_pairs_32(b[0], b[1]));
-                scaled(form, w.scales[i], w.offsets[i], sums, &x)
+                scaled(form, w.scales[i], w.offsets[i], sums, x)
             };
             let (ab, cd) = (two(0, a, b), two(1, c, d));
             _mm512_add_ps(_mm512_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm512_shuffle_ps::<0b11_01_11_01>(ab, cd))
         } else {
-            let one = |r: usize, sums: [__m512i; 2]| scaled(form, w.scales[r], w.offsets[r], sums[0], &x);
+            let one = |r: usize, sums: [__m512i; 2]| scaled(form, w.scales[r], w.offsets[r], sums[0], x);
             // Leaves 2 i in the even lanes, 2 i + 1 in the odd ones: of the first row, then of the second.
             let leaves = |a, b| {
                 _mm512_add_ps(_mm512_shuffle_f32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b))
