@@ -1,8 +1,8 @@
 //! Activations as matmul reads them: f32 rows, and beside them (mode `fast`) the same rows in 8-bit blocks.
 //!
-//! A block is 32 values: `x[i] = scale * code[i]`, `scale = max|x| / 127.49`, codes rounded to nearest even (the largest
-//! is 127 still, and the half step more of range makes all steps finer). Each vector
-//! is quantized once and shared by every matrix that reads it.
+//! A block is 32 values: `x[i] = scale * code[i]`, `scale = max|x| / 127`, codes rounded to nearest even. (A range of
+//! 127.49 would make the steps finer and lose more: now the largest value of each block is exact.) Each vector is
+//! quantized once and shared by every matrix that reads it.
 
 use super::{Context, MatmulMode};
 use crate::arch::disjoint::for_each_chunk3;
@@ -11,9 +11,6 @@ use crate::error::Result;
 
 /// Values that share one scale.
 pub const BLOCK: usize = 32;
-
-/// What the largest magnitude of a block becomes before it is rounded: to 127.
-const RANGE: f32 = 127.49;
 
 /// Rows are padded with zeros to this many values: kernels read whole chunks.
 const PADDING: usize = crate::arch::integer::CHUNK;
@@ -132,10 +129,10 @@ fn quantize(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i1
         let codes = &mut codes[block * BLOCK..][..BLOCK];
         // Magnitudes order as their bits do, and integers have a maximum that vectorizes.
         let max = f32::from_bits(x.iter().fold(0, |max, x| max.max(x.abs().to_bits())));
-        *scale = max / RANGE;
-        let inverse = if max > 0.0 { RANGE / max } else { 0.0 };
+        *scale = max / 127.0;
+        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
         for (code, x) in codes.iter_mut().zip(x) {
-            // Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits (|x * inverse| < 127.5).
+            // Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits (|x * inverse| <= 127).
             *code = (x * inverse + 12_582_912.0).to_bits() as i8;
         }
         for (sum, codes) in sums[block * 2..][..2].iter_mut().zip(codes.chunks(16)) {
