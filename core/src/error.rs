@@ -161,6 +161,8 @@ errors! {
     // Host: 90-99 (core itself never returns these).
     /// The operating system refused; `os` is its error number.
     90 Io { os: i32 } => "the operating system reported error {os}";
+    /// Another call uses the same object at this moment, or other objects still depend on it.
+    91 Busy => "in use by another call or by dependent objects";
 }
 
 impl core::error::Error for Error {}

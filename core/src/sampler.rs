@@ -21,6 +21,7 @@
 //! All arithmetic is this crate's own or libm's, so that the same seed gives the same tokens on every machine.
 
 use crate::error::{Error, Result};
+use bytemuck::{Pod, Zeroable};
 use core::cmp::Ordering;
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): one word of state, a counter through a bijective mixer.
@@ -98,6 +99,16 @@ impl Sampling {
     }
 }
 
+/// What to add to one token's logit; infinite to force or to forbid it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct LogitBias {
+    /// The token.
+    pub token: u32,
+    /// Added before temperature.
+    pub add: f32,
+}
+
 /// A way of choosing and the state of its randomness. `Copy`: a session that goes back keeps the sampler it had there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampler {
@@ -127,7 +138,7 @@ impl Sampler {
         &mut self,
         logits: &mut [f32],
         recent: &[u32],
-        bias: &[(u32, f32)],
+        bias: &[LogitBias],
         scratch: &mut [u32],
     ) -> Result<u32> {
         self.sampling.check()?;
@@ -135,14 +146,14 @@ impl Sampler {
             return Err(Error::BadArgument { what: "logits" });
         }
         let ids = scratch_of(logits.len(), scratch)?;
-        let bad = recent.iter().chain(bias.iter().map(|(token, _)| token)).find(|t| **t as usize >= logits.len());
+        let bad = recent.iter().chain(bias.iter().map(|bias| &bias.token)).find(|t| **t as usize >= logits.len());
         if let Some(&token) = bad {
             return Err(Error::BadToken { token });
         }
 
         self.penalize(logits, recent, ids);
-        for &(token, added) in bias {
-            logits[token as usize] += added;
+        for bias in bias {
+            logits[bias.token as usize] += bias.add;
         }
         logits.iter_mut().for_each(|logit| *logit = clean(*logit));
         let best = argmax(logits);
@@ -241,7 +252,8 @@ pub fn argmax(logits: &[f32]) -> u32 {
 }
 
 /// A token and the logarithm of its probability.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub struct TokenLogProb {
     /// The token.
     pub token: u32,

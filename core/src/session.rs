@@ -202,6 +202,17 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Goes back to where the timeline and `tokens` part, so that evaluating the rest of `tokens` is all that is left to
+    /// do: gives how many need not be evaluated again. At least one is left, so that there are logits.
+    pub fn keep_prefix(&mut self, tokens: &[u32]) -> usize {
+        let same = self.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let keep = same.min(tokens.len().saturating_sub(1));
+        if self.rewind(keep).is_err() {
+            self.clear();
+        }
+        self.position
+    }
+
     /// Appends `tokens` and computes the logits asked for.
     ///
     /// Errors: [`Error::BadToken`], [`Error::ContextFull`] and [`Error::BadArgument`] (a logits slice of another

@@ -1,7 +1,7 @@
 //! The sampler: each stage on cases worked out by hand, against a plain f64 reference, and on hostile logits.
 
 use dsv4_core::error::Error;
-use dsv4_core::sampler::{LogSoftmax, Rng, Sampler, Sampling, TokenLogProb, argmax};
+use dsv4_core::sampler::{LogSoftmax, LogitBias, Rng, Sampler, Sampling, TokenLogProb, argmax};
 use proptest::prelude::*;
 
 const NAN: f32 = f32::NAN;
@@ -9,7 +9,8 @@ const INF: f32 = f32::INFINITY;
 
 fn sample(sampler: &mut Sampler, logits: &[f32], recent: &[u32], bias: &[(u32, f32)]) -> u32 {
     let mut scratch = vec![0xdead_beef; Sampler::scratch(logits.len())];
-    sampler.sample(&mut logits.to_vec(), recent, bias, &mut scratch).expect("valid arguments")
+    let bias: Vec<_> = bias.iter().map(|&(token, add)| LogitBias { token, add }).collect();
+    sampler.sample(&mut logits.to_vec(), recent, &bias, &mut scratch).expect("valid arguments")
 }
 
 /// How often each token comes in `draws` draws.
@@ -187,7 +188,10 @@ fn bad_arguments() {
     let mut logits = [1.0, 2.0];
     assert_eq!(sampler.sample(&mut [], &[], &[], &mut []), Err(Error::BadArgument { what: "logits" }));
     assert_eq!(sampler.sample(&mut logits, &[2], &[], &mut [0; 2]), Err(Error::BadToken { token: 2 }));
-    assert_eq!(sampler.sample(&mut logits, &[], &[(9, 0.0)], &mut [0; 2]), Err(Error::BadToken { token: 9 }));
+    assert_eq!(
+        sampler.sample(&mut logits, &[], &[LogitBias { token: 9, add: 0.0 }], &mut [0; 2]),
+        Err(Error::BadToken { token: 9 })
+    );
     assert_eq!(sampler.sample(&mut logits, &[], &[], &mut [0; 1]), Err(Error::MemoryTooSmall { need: 8, got: 4 }));
     let good = Sampling::default();
     for (bad, what) in [

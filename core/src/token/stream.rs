@@ -20,6 +20,11 @@ impl StreamDecoder {
         Self { tail: [0; 4], len: 0 }
     }
 
+    /// The bytes held back, at most three: a new decoder that they are pushed to is in the same state.
+    pub fn held(&self) -> &[u8] {
+        &self.tail[..usize::from(self.len)]
+    }
+
     /// The most bytes that [`Self::push`] gives for `bytes` bytes: each may become a U+FFFD, as may those held back.
     pub const fn out_len(bytes: usize) -> usize {
         bytes.saturating_add(1).saturating_mul(REPLACEMENT.len())

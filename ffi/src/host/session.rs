@@ -66,16 +66,8 @@ impl Session {
         })
     }
 
-    /// Goes back to where the timeline and `tokens` part, so that evaluating the rest of `tokens` is all that is left to
-    /// do: gives how many need not be evaluated again. At least one is left, so that there are logits.
+    /// Goes back to where the timeline and `tokens` part, as [`CoreSession::keep_prefix`] does.
     pub fn keep_prefix(&mut self, tokens: &[u32]) -> usize {
-        self.with_mut(|session| {
-            let same = session.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
-            let keep = same.min(tokens.len().saturating_sub(1));
-            if session.rewind(keep).is_err() {
-                session.clear();
-            }
-            session.position()
-        })
+        self.with_mut(|session| session.keep_prefix(tokens))
     }
 }
