@@ -87,7 +87,12 @@ impl Files {
 
     /// The bytes of each file.
     pub fn slices(&self) -> Vec<&[u8]> {
-        self.parts.iter().map(Part::bytes).collect()
+        self.iter().collect()
+    }
+
+    /// The bytes of each file, one after another.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(Part::bytes)
     }
 
     /// The bytes of the first file.

@@ -21,6 +21,7 @@
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
 
+mod abi;
 pub mod cost;
 pub mod file;
 pub mod host;
