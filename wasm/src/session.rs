@@ -8,7 +8,7 @@ use crate::sampler::Sampler;
 use crate::trace::Trace;
 use dsv4_core::block::observe::Observer;
 use dsv4_core::kernel::MatmulMode;
-use dsv4_core::sampler::{LogSoftmax, Sampler as CoreSampler, TokenLogProb};
+use dsv4_core::sampler::{LogSoftmax, LogitBias, Sampler as CoreSampler, TokenLogProb};
 use dsv4_core::session::{Logits, Run, Session as CoreSession, SessionParams};
 use js_sys::{Float32Array, Object, Uint32Array};
 use self_cell::{MutBorrow, self_cell};
@@ -122,13 +122,7 @@ impl Session {
     /// is left, so that there are logits.
     #[wasm_bindgen(js_name = keepPrefix)]
     pub fn keep_prefix(&mut self, tokens: &[u32]) -> usize {
-        self.with_mut(|session| {
-            let same = session.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
-            if session.rewind(same.min(tokens.len().saturating_sub(1))).is_err() {
-                session.clear();
-            }
-            session.position()
-        })
+        self.with_mut(|session| session.keep_prefix(tokens))
     }
 
     /// Appends `tokens`; the last one's logits are kept.
@@ -158,7 +152,7 @@ impl Session {
         bias: &[f32],
     ) -> std::result::Result<u32, JsValue> {
         self.spoiled.copy_from_slice(&self.logits);
-        let bias: Vec<_> = ids.iter().copied().zip(bias.iter().copied()).collect();
+        let bias: Vec<_> = ids.iter().zip(bias).map(|(&token, &add)| LogitBias { token, add }).collect();
         Ok(sampler.0.sample(&mut self.spoiled, recent, &bias, &mut self.scratch).map_err(Failure)?)
     }
 
