@@ -2,6 +2,7 @@
 
 pub mod gguf_writer;
 pub mod golden;
+pub mod levels;
 pub mod memory;
 pub mod oracle;
 pub mod synth;

@@ -12,7 +12,6 @@
 //! against many activations (prefill), and all give the same bits.
 
 use super::disjoint::Columns;
-#[cfg(target_arch = "x86_64")]
 use super::level::Kind;
 use super::level::Level;
 use crate::dtype::DType;
@@ -274,6 +273,10 @@ pub fn matmul<'x>(
                 #[inline(always)]
                 || block(super::x86_64::avx2::Avx2, &work, columns),
             ),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => super::wasm32::simd128(&work, columns),
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Kind::RelaxedSimd => super::wasm32::relaxed_simd(&work, columns),
             _ => block(Scalar, &work, columns),
         }
     }

@@ -14,11 +14,15 @@ pub enum Kind {
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
+    /// WebAssembly's SIMD128, where this crate is compiled for it: a module has the instructions or does not load.
+    Simd128,
+    /// SIMD128 and relaxed SIMD, as compiled.
+    RelaxedSimd,
 }
 
 impl Kind {
-    /// All of them, slowest first.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    /// All of them, each architecture's slowest first.
+    pub const ALL: [Self; 5] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Simd128, Self::RelaxedSimd];
 
     /// The name that the `dsv4` command takes.
     pub const fn name(self) -> &'static str {
@@ -26,6 +30,8 @@ impl Kind {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Simd128 => "simd128",
+            Self::RelaxedSimd => "relaxed-simd",
         }
     }
 }
@@ -40,21 +46,23 @@ impl Level {
 
     /// The best that this processor and its operating system offer, found by the processor's own instructions.
     pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if super::x86_64::has_avx512() {
-                return Self(Kind::Avx512);
-            }
-            if super::x86_64::has_avx2() {
-                return Self(Kind::Avx2);
-            }
-        }
-        Self::SCALAR
+        Kind::ALL.into_iter().rev().find_map(Self::new).unwrap_or(Self::SCALAR)
     }
 
-    /// `kind`, if this processor has it: every level up to [`Level::detect`]'s.
+    /// `kind`, if this processor has it.
     pub fn new(kind: Kind) -> Option<Self> {
-        (kind as u8 <= Self::detect().0 as u8).then_some(Self(kind))
+        let has = match kind {
+            Kind::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => super::x86_64::has_avx2(),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => super::x86_64::has_avx512(),
+            Kind::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
+            Kind::RelaxedSimd => cfg!(all(target_arch = "wasm32", target_feature = "relaxed-simd")),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        };
+        has.then_some(Self(kind))
     }
 
     /// Which it is.

@@ -3,6 +3,10 @@
 
 pub mod disjoint;
 pub mod integer;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod lanes;
 pub mod level;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm32;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

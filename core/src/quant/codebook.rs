@@ -20,6 +20,30 @@ pub(super) const fn expand<const ENTRIES: usize, const SIZE: usize>(
     entries
 }
 
+/// Bytes of all ones where a value is negated: for every eight signs, and for seven of which the eighth follows.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) mod signs {
+    use super::even_signs;
+
+    pub(crate) static ALL: [[u8; 8]; 256] = masks(false);
+    pub(crate) static EVEN: [[u8; 8]; 128] = masks(true);
+
+    const fn masks<const N: usize>(even: bool) -> [[u8; 8]; N] {
+        let mut masks = [[0; 8]; N];
+        let mut n = 0;
+        while n < N {
+            let signs = if even { even_signs(n as u32) } else { n as u8 };
+            let mut i = 0;
+            while i < 8 {
+                masks[n][i] = if signs >> i & 1 == 1 { 0xFF } else { 0 };
+                i += 1;
+            }
+            n += 1;
+        }
+        masks
+    }
+}
+
 /// `values`, negated where bit i of `signs` is set.
 #[inline(always)]
 pub(super) fn signed<const SIZE: usize>(values: &[i8; SIZE], signs: u8) -> [i8; SIZE] {

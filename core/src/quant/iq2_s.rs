@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 /// Bytes of a block.
 pub const BYTES: usize = size_of::<Block>();
 
-static GRID: [[i8; 8]; 1024] = expand(&grids::IQ2_S, &VALUES);
+pub(crate) static GRID: [[i8; 8]; 1024] = expand(&grids::IQ2_S, &VALUES);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 pub const BYTES: usize = size_of::<Block>();
 
 /// The codebook: eight values an entry.
-static GRID: [[i8; 8]; 512] = expand(&grids::IQ2_XS, &VALUES);
+pub(crate) static GRID: [[i8; 8]; 512] = expand(&grids::IQ2_XS, &VALUES);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

@@ -11,7 +11,7 @@ pub const BYTES: usize = size_of::<Block>();
 /// The values that the entries of IQ2_XXS, IQ2_XS and IQ2_S are made of.
 pub(crate) const VALUES: [i8; 3] = [8, 25, 43];
 
-static GRID: [[i8; 8]; 256] = expand(&grids::IQ2_XXS, &VALUES);
+pub(crate) static GRID: [[i8; 8]; 256] = expand(&grids::IQ2_XXS, &VALUES);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

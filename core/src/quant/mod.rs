@@ -32,6 +32,8 @@ pub mod q6_k;
 pub mod q8_0;
 
 use crate::dtype::DType;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use codebook::signs;
 pub use e8m0::e8m0;
 
 /// The codebooks as [`grids`] has them, for levels that look them up in their own way.
@@ -210,7 +212,7 @@ fn block_of_256<const N: usize>(
 /// A stored f16 in f32 (exact): 1 sign bit, 5 of exponent (bias 15), 10 of mantissa. All cases are computed and one is
 /// chosen, so that loops vectorize.
 #[inline(always)]
-fn f16(bytes: [u8; 2]) -> f32 {
+pub(crate) fn f16(bytes: [u8; 2]) -> f32 {
     let bits = u32::from(u16::from_le_bytes(bytes));
     let magnitude = bits & 0x7FFF;
     // The same fields in f32: the mantissa moves up by 23 - 10 bits, the exponent's bias grows by 127 - 15.

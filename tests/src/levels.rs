@@ -1,0 +1,117 @@
+//! Levels against the scalar specification, and how fast they are: for whatever target this crate is built.
+
+use dsv4_core::arch::disjoint::Serial;
+use dsv4_core::arch::level::{Kind, Level};
+use dsv4_core::arena::Arena;
+use dsv4_core::dtype::{ALL, DType};
+use dsv4_core::kernel::acts::{Acts, Q8Buffer};
+use dsv4_core::kernel::matmul::{Job, Rows, matmul};
+use dsv4_core::kernel::{Context, MatmulMode};
+use dsv4_core::tensor::Matrix;
+
+use crate::memory::Memory;
+
+fn random(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    let x = *seed ^ (*seed >> 33);
+    x.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 8
+}
+
+/// `weights . x` for `count` activations, on one level.
+pub fn product(level: Level, mode: MatmulMode, weights: Matrix<'_>, x: &[f32], count: usize) -> Vec<u32> {
+    let cx = Context { parallel: &Serial, matmul: mode, level };
+    let cols = weights.cols();
+    let values = count * Q8Buffer::padded(cols);
+    let mut counting = Arena::counting();
+    Q8Buffer::carve(&mut counting, values).unwrap();
+    let mut memory = Memory::new(counting.used());
+    let mut buffer = Q8Buffer::carve(&mut Arena::new(memory.as_mut()).unwrap(), values).unwrap();
+    let acts = Acts::new(&cx, x, cols, &mut buffer);
+    let mut out = vec![0.0; count * weights.rows()];
+    matmul(&cx, &mut [Job::new(&cx, weights, &acts, Rows::From(0), &mut out)]);
+    // NaN payloads are not part of the specification.
+    out.iter().map(|y| if y.is_nan() { f32::NAN.to_bits() } else { y.to_bits() }).collect()
+}
+
+/// Random bytes as a matrix of `dtype`: (data, scales).
+fn bytes(dtype: DType, rows: usize, cols: usize, seed: &mut u64) -> (Vec<u8>, Vec<u8>) {
+    let bytes = rows * dtype.row_bytes(cols as u64).unwrap() as usize;
+    let data = (0..bytes).map(|_| random(seed) as u8).collect();
+    let scales = match dtype {
+        DType::F8_E4M3 => rows.div_ceil(128) * cols.div_ceil(128),
+        DType::FP4_E2M1 => rows * cols / 32,
+        _ => 0,
+    };
+    (data, (0..scales).map(|_| 120 + (random(seed) % 16) as u8).collect())
+}
+
+fn activations(len: usize, seed: &mut u64) -> Vec<f32> {
+    (0..len).map(|_| (random(seed) % 2000) as f32 / 1000.0 - 1.0).collect()
+}
+
+/// Whether every level of this machine gives scalar's bits for a random matrix, for `count` activations together and one
+/// by one; else where it does not.
+pub fn check(dtype: DType, rows: usize, cols: usize, count: usize, seed: &mut u64) -> Result<(), String> {
+    let (data, scales) = bytes(dtype, rows, cols, seed);
+    let weights = Matrix::new(dtype, rows, cols, &data, &scales).unwrap();
+    let x = activations(count * cols, seed);
+    for mode in [MatmulMode::Fast, MatmulMode::Exact] {
+        let want = product(Level::SCALAR, mode, weights, &x, count);
+        for level in Kind::ALL.into_iter().filter_map(Level::new) {
+            let got = product(level, mode, weights, &x, count);
+            if want != got {
+                return Err(format!("{dtype:?} {rows}x{cols} {mode:?} {level:?}, {count} activations"));
+            }
+            // The same activations alone.
+            let alone: Vec<u32> = x.chunks(cols).flat_map(|x| product(level, mode, weights, x, 1)).collect();
+            if want != alone {
+                return Err(format!("{dtype:?} {rows}x{cols} {mode:?} {level:?}, one by one"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// [`check`] for every type, at a shape that `seed` chooses.
+pub fn check_all(seed: u64) -> Result<(), String> {
+    let mut seed = seed;
+    let rows = 1 + random(&mut seed) as usize % 39;
+    let blocks = 1 + random(&mut seed) as usize % 3;
+    let count = 1 + random(&mut seed) as usize % 69;
+    for dtype in ALL.into_iter().filter(|&dtype| dtype != DType::I32) {
+        let (block, _) = dtype.block();
+        // Whole chunks of 256, and for small blocks something beyond them.
+        let cols = match if dtype == DType::FP4_E2M1 { 32 } else { block } {
+            1 => 37 * blocks,
+            32 => 256 * (blocks - 1) + 32 * (1 + random(&mut seed) as usize % 8),
+            block => block * blocks,
+        };
+        check(dtype, rows, cols, count, &mut seed)?;
+    }
+    Ok(())
+}
+
+/// A product to be timed.
+pub struct Bench {
+    dtype: DType,
+    size: usize,
+    count: usize,
+    data: Vec<u8>,
+    scales: Vec<u8>,
+    x: Vec<f32>,
+}
+
+impl Bench {
+    /// A square matrix of `size`, a multiple of 256, and `count` activations.
+    pub fn new(dtype: DType, size: usize, count: usize) -> Self {
+        let mut seed = 1;
+        let (data, scales) = bytes(dtype, size, size, &mut seed);
+        Self { dtype, size, count, data, scales, x: activations(count * size, &mut seed) }
+    }
+
+    /// Multiplies once; the first output's bits.
+    pub fn run(&self, level: Level) -> u32 {
+        let weights = Matrix::new(self.dtype, self.size, self.size, &self.data, &self.scales).unwrap();
+        product(level, MatmulMode::Fast, weights, &self.x, self.count)[0]
+    }
+}
