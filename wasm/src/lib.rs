@@ -16,6 +16,8 @@ mod model;
 mod object;
 mod sampler;
 mod session;
+#[cfg(target_feature = "atomics")]
+mod threads;
 mod tokenizer;
 mod trace;
 mod types;
@@ -26,7 +28,7 @@ pub use sampler::Sampler;
 pub use session::Session;
 pub use tokenizer::{Decoder, Tokenizer};
 
-use dsv4_core::arch::disjoint::{Parallel, Serial};
+use dsv4_core::arch::disjoint::Parallel;
 use dsv4_core::arch::level::Level;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -36,7 +38,16 @@ pub fn level() -> String {
     Level::detect().kind().name().to_owned()
 }
 
-/// Who runs the parallel work.
+/// Who runs the parallel work: the workers that share this memory, where the build has shared memory.
 fn parallel() -> &'static dyn Parallel {
-    &Serial
+    #[cfg(target_feature = "atomics")]
+    return threads::pool();
+    #[cfg(not(target_feature = "atomics"))]
+    &dsv4_core::arch::disjoint::Serial
+}
+
+/// Threads that run the parallel work.
+#[wasm_bindgen]
+pub fn threads() -> usize {
+    parallel().threads()
 }

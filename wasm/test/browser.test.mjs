@@ -16,16 +16,21 @@ const screens = here("../dist/screens");
 const ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"];
 
 let browser;
+/** The same files, with and without the headers of cross-origin isolation. */
 let server;
+let isolated;
 
 before(async () => {
     mkdirSync(screens, { recursive: true });
-    server = await serve({ "/": here("../dist/demo"), "/npm/": here("../dist/npm"), "/test/": here(".") });
+    const folders = { "/": here("../dist/demo"), "/npm/": here("../dist/npm"), "/test/": here(".") };
+    server = await serve(folders);
+    isolated = await serve(folders, { isolated: true });
     browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ARGS });
 });
 after(async () => {
     await browser?.close();
     server?.close();
+    isolated?.close();
 });
 
 /** What the native command answers, always the likeliest token. */
@@ -35,10 +40,10 @@ function answer(prompt, tokens) {
 }
 
 /** A page of nothing but the package, in `window`. Faults of the page fail the test. */
-async function bare(options) {
-    const page = await browser.newPage(options);
+async function bare({ origin } = server) {
+    const page = await browser.newPage();
     page.on("pageerror", (error) => assert.fail(error));
-    await page.goto(`${server.origin}/test/bare.html`);
+    await page.goto(`${origin}/test/bare.html`);
     await page.waitForFunction(() => window.dsv4);
     return page;
 }
@@ -60,6 +65,25 @@ describe("the package", () => {
                 return { text, tokens: [...tokens], build: model.engine.build };
             }, build);
             assert.deepEqual(got, { text: want.text, tokens: want.tokens, build });
+        }
+    });
+
+    test("computes the same with threads, where it may, and without them elsewhere", async () => {
+        const want = answer("Tell me a story.", 60);
+        for (const [origin, threads] of [[isolated, 2], [isolated, 3], [server, 1]]) {
+            const page = await bare(origin);
+            const got = await page.evaluate(async (threads) => {
+                const model = await dsv4.load("/small.gguf", { threads: Math.max(2, threads) });
+                const session = await model.session({ context: 512 });
+                const generate = () => dsv4.all(session.generate("Tell me a story.", { temperature: 0, maxTokens: 60 }));
+                const first = await generate();
+                await session.rewind(0);
+                const { text, tokens } = await generate();
+                await model.close();
+                return { same: first.text === text, text, tokens: [...tokens], threads: model.engine.threads };
+            }, threads);
+            assert.deepEqual(got, { same: true, text: want.text, tokens: want.tokens, threads });
+            await page.close();
         }
     });
 

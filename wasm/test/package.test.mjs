@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { Blob } from "node:buffer";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import { Dsv4Error, load } from "../dist/npm/index.js";
 
 const path = fileURLToPath(new URL("../../ffi/model/small.gguf", import.meta.url));
@@ -271,13 +272,19 @@ test("the package holds what it should, and is small", () => {
     const packed = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: folder, encoding: "utf8" }));
     const { files, size } = Array.isArray(packed) ? packed[0] : Object.values(packed)[0];
     const paths = files.map((file) => file.path);
-    const modules = ["engine", "errors", "index", "local", "pause", "protocol", "remote", "source", "types", "worker"];
+    const modules = ["engine", "errors", "index", "local", "pause", "protocol", "remote", "source", "thread", "types", "worker"];
     const want = [
-        "LICENSE", "README.md", "package.json", "dsv4-relaxed.wasm", "dsv4-simd.wasm", "glue/dsv4.js", "glue/dsv4.d.ts",
+        "LICENSE", "README.md", "package.json",
+        ...["relaxed", "simd", "threads"].map((build) => `dsv4-${build}.wasm`),
+        ...["dsv4", "threads"].flatMap((glue) => [`glue/${glue}.js`, `glue/${glue}.d.ts`]),
         ...modules.flatMap((name) => [`${name}.js`, `${name}.js.map`, `${name}.d.ts`]),
     ];
     assert.deepEqual(paths.toSorted(), want.toSorted());
     assert.ok(size <= 1_000_000, `${size} bytes packed`);
+    for (const path of paths.filter((path) => path.endsWith(".wasm"))) {
+        const zipped = gzipSync(readFileSync(`${folder}/${path}`), { level: 9 }).length;
+        assert.ok(zipped <= 350_000, `${path}: ${zipped} bytes zipped`);
+    }
     const { dependencies = {} } = JSON.parse(readFileSync(`${folder}/package.json`, "utf8"));
     assert.deepEqual(dependencies, {});
 });

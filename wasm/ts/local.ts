@@ -1,6 +1,7 @@
 // The package's interfaces in the thread that calls: what a worker runs, and whoever wants to block.
 
 import { glue, memoryBytes, start } from "./engine.js";
+import type * as types from "./glue/dsv4.js";
 import { Dsv4Error, badArgument, checked, closedError } from "./errors.js";
 import { Turn } from "./pause.js";
 import { chunks } from "./source.js";
@@ -54,23 +55,23 @@ const isMessages = (prompt: Prompt): prompt is readonly Message[] =>
 export class LocalModel implements Model {
     readonly info: ModelInfo;
     readonly engine: Engine;
-    #model: glue.Model | undefined;
-    #tokenizer: glue.Tokenizer | undefined;
+    #model: types.Model | undefined;
+    #tokenizer: types.Tokenizer | undefined;
     #sessions = new Set<LocalSession>();
 
-    constructor(model: glue.Model, engine: Engine) {
+    constructor(model: types.Model, engine: Engine) {
         this.#model = model;
         this.engine = engine;
         this.info = model.info;
     }
 
-    get core(): glue.Model {
+    get core(): types.Model {
         if (!this.#model) throw closedError();
         return this.#model;
     }
 
     /** Made when it is first needed: a model without one still takes tokens. */
-    get tokenizer(): glue.Tokenizer {
+    get tokenizer(): types.Tokenizer {
         return (this.#tokenizer ??= checked(() => this.core.tokenizer()));
     }
 
@@ -124,19 +125,19 @@ export class LocalModel implements Model {
 export class LocalSession implements Session {
     readonly context: number;
     #model: LocalModel;
-    #core: glue.Session | undefined;
+    #core: types.Session | undefined;
     #closed: () => void;
     /** The call before, at its end. */
     #last: Promise<unknown> = Promise.resolve();
 
-    constructor(model: LocalModel, core: glue.Session, closed: () => void) {
+    constructor(model: LocalModel, core: types.Session, closed: () => void) {
         this.#model = model;
         this.#core = core;
         this.#closed = closed;
         this.context = core.context;
     }
 
-    get #session(): glue.Session {
+    get #session(): types.Session {
         if (!this.#core) throw closedError();
         return this.#core;
     }
@@ -200,8 +201,8 @@ export class LocalSession implements Session {
             decodeTokens: 0, decodeSeconds: 0,
         };
         const chosen: number[] = [];
-        let sampler: glue.Sampler | undefined;
-        let decoder: glue.Decoder | undefined;
+        let sampler: types.Sampler | undefined;
+        let decoder: types.Decoder | undefined;
         try {
             const session = this.#session;
             const tokens = await this.#model.prompt(prompt, options.think);
@@ -262,7 +263,7 @@ export class LocalSession implements Session {
     }
 
     /** Evaluates the prompt in calls short enough that a cancel is heard in between; `false` if there was one. */
-    async #prefill(session: glue.Session, rest: Uint32Array, options: GenerateOptions, done: Generated): Promise<boolean> {
+    async #prefill(session: types.Session, rest: Uint32Array, options: GenerateOptions, done: Generated): Promise<boolean> {
         const began = performance.now();
         const seconds = () => (performance.now() - began) / 1000;
         const turn = new Turn();
@@ -309,7 +310,7 @@ async function* exclusively<T>(
     }
 }
 
-function makeSampler(o: GenerateOptions): glue.Sampler {
+function makeSampler(o: GenerateOptions): types.Sampler {
     const seed = o.seed ?? crypto.getRandomValues(new BigUint64Array(1))[0]!;
     return new glue.Sampler(
         o.temperature ?? 1, o.topK ?? 0, o.topP ?? 1, o.minP ?? 0, o.repetitionPenalty ?? 1, o.presencePenalty ?? 0,
@@ -317,7 +318,7 @@ function makeSampler(o: GenerateOptions): glue.Sampler {
     );
 }
 
-function makeChoice(session: glue.Session, sampler: glue.Sampler, o: GenerateOptions): () => number {
+function makeChoice(session: types.Session, sampler: types.Sampler, o: GenerateOptions): () => number {
     const penalized = (o.repetitionPenalty ?? 1) !== 1 || !!o.presencePenalty || !!o.frequencyPenalty;
     const none = new Uint32Array();
     const window = o.penaltyWindow ?? 256;
@@ -326,7 +327,7 @@ function makeChoice(session: glue.Session, sampler: glue.Sampler, o: GenerateOpt
     return () => session.sample(sampler, penalized && window > 0 ? session.tokens.slice(-window) : none, biased, bias);
 }
 
-function candidates(session: glue.Session, tokenizer: glue.Tokenizer | undefined, n: number): Candidate[] {
+function candidates(session: types.Session, tokenizer: types.Tokenizer | undefined, n: number): Candidate[] {
     const { tokens, logProbs } = checked(() => session.top(n));
     return Array.from(tokens, (token, i) => {
         return { token, text: tokenizer?.decode(Uint32Array.of(token)) ?? "", logProb: logProbs[i]! };

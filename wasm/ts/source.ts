@@ -10,7 +10,7 @@ export const node = (name: string): Promise<any> => import(/* @vite-ignore */ /*
 export const isNode = typeof (globalThis as any).process?.versions?.node === "string"
     && typeof (globalThis as any).document === "undefined";
 
-/** The chunks of `source`, one after the other, none of them kept. */
+/** The chunks of `source`, one after the other, each good until the next is asked for. */
 export async function* chunks(source: Source, cache: boolean, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
     if (source instanceof ArrayBuffer) source = new Uint8Array(source);
     if (source instanceof Uint8Array) {
@@ -30,8 +30,33 @@ export async function* chunks(source: Source, cache: boolean, signal?: AbortSign
     }
 }
 
+interface Reader {
+    read(): Promise<{ done: boolean; value?: Uint8Array }>;
+    cancel(reason?: unknown): Promise<void>;
+}
+
+/** Reads into one buffer again and again where the stream lets us: chunks by the hundred would wait to be collected. */
+function bytesReader(stream: ReadableStream<Uint8Array>): Reader {
+    let byob: ReadableStreamBYOBReader;
+    try {
+        byob = stream.getReader({ mode: "byob" });
+    } catch {
+        return stream.getReader();
+    }
+    let buffer = new ArrayBuffer(SLICE);
+    return {
+        async read() {
+            const { done, value } = await byob.read(new Uint8Array(buffer));
+            if (value) buffer = value.buffer;
+            return { done, value };
+        },
+        cancel: (reason) => byob.cancel(reason),
+    };
+}
+
+/** The chunks of a stream, each good until the next is asked for. */
 async function* read(stream: ReadableStream<Uint8Array>, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
-    const reader = stream.getReader();
+    const reader = bytesReader(stream);
     const abort = () => void reader.cancel(signal?.reason).catch(() => {});
     signal?.addEventListener("abort", abort);
     try {
@@ -42,7 +67,7 @@ async function* read(stream: ReadableStream<Uint8Array>, signal?: AbortSignal): 
                 throw sourceError("the source broke off", cause);
             });
             signal?.throwIfAborted();
-            if (done) return;
+            if (done || !value) return;
             yield value;
         }
     } finally {
