@@ -26,6 +26,8 @@ pub use loader::Loader;
 pub use model::{Model, plan};
 pub use sampler::Sampler;
 pub use session::Session;
+#[cfg(target_feature = "atomics")]
+pub use threads::work;
 pub use tokenizer::{Decoder, Tokenizer};
 
 use dsv4_core::arch::disjoint::Parallel;

@@ -140,6 +140,8 @@ export async function loadRemote(sources: readonly Source[], options: LoadOption
         };
         const report = (event: LoadProgress) => onProgress?.(event);
         const { info, engine } = await line.call<Loaded>("load", [call], signal, report);
+        // The cancel may have come too late for the worker.
+        signal?.throwIfAborted();
         return new RemoteModel(line, info, engine);
     } catch (error) {
         line.end();
