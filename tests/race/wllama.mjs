@@ -130,6 +130,8 @@ try {
             // The side that begins changes from round to round.
             for (const side of round % 2 ? ["wllama", "dsv4"] : ["dsv4", "wllama"]) pair[side] = await run(side, threads, work);
             results.push(pair);
+            const said = (r) => `${r.prefill.toFixed(1)} and ${r.decode.toFixed(1)} t/s`;
+            console.error(`round ${round + 1}, ${threads} threads: dsv4 ${said(pair.dsv4)}, wllama ${said(pair.wllama)}`);
         }
         const [first] = results;
         const row = (what, unit, of, better = 1) => {

@@ -14,8 +14,8 @@ import type {
 const CONTEXT = 4096;
 
 /** Tokens evaluated first, and seconds that one call should take: calls of a prompt cannot be interrupted, but lie between. */
-const FIRST_SLICE = 32;
-const SLICE_SECONDS = 0.1;
+const FIRST_SLICE = 64;
+const SLICE_SECONDS = 0.5;
 
 /** Loads a model into this thread's memory. */
 export async function loadLocal(sources: readonly Source[], options: LoadOptions = {}): Promise<LocalModel> {
@@ -274,7 +274,7 @@ export class LocalSession implements Session {
             const before = seconds();
             checked(() => session.eval(rest.subarray(at, at + n)));
             at += n;
-            slice = Math.max(8, Math.round((n * SLICE_SECONDS) / Math.max(seconds() - before, 1e-4)));
+            slice = Math.max(32, Math.round((n * SLICE_SECONDS) / Math.max(seconds() - before, 1e-4)));
             done.prefillSeconds = seconds();
             options.onPrefill?.({ done: at, of: rest.length, seconds: done.prefillSeconds });
             await turn.mayPause();
