@@ -273,6 +273,10 @@ pub fn matmul<'x>(
                 #[inline(always)]
                 || block(super::x86_64::avx2::Avx2, &work, columns),
             ),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => super::aarch64::neon(&work, columns),
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => super::aarch64::neon_dot(&work, columns),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Kind::Simd128 => super::wasm32::simd128(&work, columns),
             #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]

@@ -14,6 +14,10 @@ pub enum Kind {
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
+    /// NEON, which every AArch64 processor has.
+    Neon,
+    /// NEON with its dot product (ARMv8.2's `dotprod`).
+    NeonDot,
     /// WebAssembly's SIMD128, where this crate is compiled for it: a module has the instructions or does not load.
     Simd128,
     /// SIMD128 and relaxed SIMD, as compiled.
@@ -22,7 +26,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, each architecture's slowest first.
-    pub const ALL: [Self; 5] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Simd128, Self::RelaxedSimd];
+    pub const ALL: [Self; 7] =
+        [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon, Self::NeonDot, Self::Simd128, Self::RelaxedSimd];
 
     /// The name that the `dsv4` command takes.
     pub const fn name(self) -> &'static str {
@@ -30,6 +35,8 @@ impl Kind {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Neon => "neon",
+            Self::NeonDot => "neon-dot",
             Self::Simd128 => "simd128",
             Self::RelaxedSimd => "relaxed-simd",
         }
@@ -57,9 +64,13 @@ impl Level {
             Kind::Avx2 => super::x86_64::has_avx2(),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => super::x86_64::has_avx512(),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => true,
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => super::aarch64::has_dotprod(),
             Kind::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
             Kind::RelaxedSimd => cfg!(all(target_arch = "wasm32", target_feature = "relaxed-simd")),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(not(all(target_arch = "x86_64", target_arch = "aarch64")))]
             _ => false,
         };
         has.then_some(Self(kind))

@@ -21,7 +21,7 @@ pub(super) const fn expand<const ENTRIES: usize, const SIZE: usize>(
 }
 
 /// Bytes of all ones where a value is negated: for every eight signs, and for seven of which the eighth follows.
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[cfg(any(target_arch = "aarch64", target_arch = "wasm32"))]
 pub(crate) mod signs {
     use super::even_signs;
 

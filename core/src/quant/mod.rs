@@ -32,7 +32,7 @@ pub mod q6_k;
 pub mod q8_0;
 
 use crate::dtype::DType;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[cfg(any(target_arch = "aarch64", target_arch = "wasm32"))]
 pub(crate) use codebook::signs;
 pub use e8m0::e8m0;
 

@@ -1,4 +1,4 @@
-//! Vectors of 128 bits: WebAssembly's, which `v` has; nothing here but `v` knows it.
+//! Vectors of 128 bits: NEON's and WebAssembly's, of which `v` is the target's.
 //!
 //! Weights go in as unsigned codes of at most seven bits where their type allows it, raised by RAISE, and come off
 //! again: `sum(code x) = sum((code + RAISE) x) - RAISE sum(x)`. So they may be the narrower operand of relaxed SIMD's
@@ -6,6 +6,9 @@
 
 mod weights;
 
+#[cfg(target_arch = "aarch64")]
+use super::aarch64 as v;
+#[cfg(target_arch = "wasm32")]
 use super::wasm32 as v;
 
 use super::disjoint::Columns;
