@@ -158,7 +158,7 @@ errors! {
     /// A token or merge rule that is not valid.
     72 BadVocabulary { index: u32 } => "tokenizer: entry {index} is invalid";
 
-    // Host: 90-99 (core itself never returns these).
+    // Host: 90-99 (core itself never returns these). From 100 on: the web package.
     /// The operating system refused; `os` is its error number.
     90 Io { os: i32 } => "the operating system reported error {os}";
     /// Another call uses the same object at this moment, or other objects still depend on it.

@@ -195,7 +195,7 @@ describe("the package", () => {
         });
         assert.deepEqual(errors, [
             "NotGguf 2", "Truncated 1", "Io 90", "Io 90", "TooLarge 42", "MemoryTooSmall 40", "BadArgument 50",
-            "ContextFull 52", "Closed 91", "stop",
+            "ContextFull 52", "Closed 100", "stop",
         ]);
     });
 

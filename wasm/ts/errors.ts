@@ -28,7 +28,7 @@ export const badArgument = (what: string) => new Dsv4Error("BadArgument", 50, `i
 
 /** Calls after the worker has ended, by `close` or by a fault. */
 export const closedError = (cause?: unknown) =>
-    new Dsv4Error("Closed", 91, "the model is closed", cause === undefined ? undefined : { cause });
+    new Dsv4Error("Closed", 100, "the model is closed", cause === undefined ? undefined : { cause });
 
 /** Runs `call`, and makes what it throws a {@link Dsv4Error}. */
 export function checked<T>(call: () => T): T {
