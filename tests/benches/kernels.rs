@@ -9,13 +9,11 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use dsv4_core::arch::disjoint::Serial;
 use dsv4_core::arch::level::{Kind, Level};
-use dsv4_core::arena::Arena;
 use dsv4_core::dtype::DType;
-use dsv4_core::kernel::acts::{Acts, Q8Buffer};
 use dsv4_core::kernel::matmul::{Job, Rows, matmul};
 use dsv4_core::kernel::{Context, MatmulMode};
 use dsv4_core::tensor::Matrix;
-use dsv4_tests::memory::Memory;
+use dsv4_tests::levels::with_acts;
 use dsv4_tests::synth;
 use std::hint::black_box;
 use std::time::Duration;
@@ -40,19 +38,16 @@ fn product(c: &mut BenchmarkGroup<'_, WallTime>, level: Level, dtype: DType, row
     let weights = Matrix::new(dtype, rows, COLS, &data, &[]).unwrap();
     let cx = Context { parallel: &Serial, matmul: MatmulMode::Fast, level };
     let x: Vec<f32> = (0..count * COLS).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
-    let mut counting = Arena::counting();
-    Q8Buffer::carve(&mut counting, count * COLS).unwrap();
-    let mut memory = Memory::new(counting.used());
-    let mut buffer = Q8Buffer::carve(&mut Arena::new(memory.as_mut()).unwrap(), count * COLS).unwrap();
-    let acts = Acts::new(&cx, &x, COLS, &mut buffer);
     let mut out = vec![0.0; count * rows];
     let throughput = match count {
         1 => Throughput::Bytes(data.len() as u64),
         _ => Throughput::Elements((rows * COLS * count) as u64),
     };
     c.throughput(throughput);
-    c.bench_function(BenchmarkId::new(level.kind().name(), format!("{dtype:?}")), |b| {
-        b.iter(|| matmul(&cx, &mut [Job::new(&cx, weights, &acts, Rows::From(0), black_box(&mut out))]));
+    with_acts(&cx, &x, COLS, |acts| {
+        c.bench_function(BenchmarkId::new(level.kind().name(), format!("{dtype:?}")), |b| {
+            b.iter(|| matmul(&cx, &mut [Job::new(&cx, weights, acts, Rows::From(0), black_box(&mut out))]));
+        });
     });
 }
 

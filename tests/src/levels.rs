@@ -17,18 +17,23 @@ fn random(seed: &mut u64) -> u64 {
     x.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 8
 }
 
-/// `weights . x` for `count` activations, on one level.
-pub fn product(level: Level, mode: MatmulMode, weights: Matrix<'_>, x: &[f32], count: usize) -> Vec<u32> {
-    let cx = Context { parallel: &Serial, matmul: mode, level };
-    let cols = weights.cols();
-    let values = count * Q8Buffer::padded(cols);
+/// Calls `work` with the rows of `x`, of `cols` values each, as `cx` has activations.
+pub fn with_acts<R>(cx: &Context<'_>, x: &[f32], cols: usize, work: impl FnOnce(&Acts<'_>) -> R) -> R {
+    let values = x.len() / cols * Q8Buffer::padded(cols);
     let mut counting = Arena::counting();
     Q8Buffer::carve(&mut counting, values).unwrap();
     let mut memory = Memory::new(counting.used());
     let mut buffer = Q8Buffer::carve(&mut Arena::new(memory.as_mut()).unwrap(), values).unwrap();
-    let acts = Acts::new(&cx, x, cols, &mut buffer);
+    work(&Acts::new(cx, x, cols, &mut buffer))
+}
+
+/// The bits of `weights . x` for `count` activations, on one level.
+pub fn product(level: Level, mode: MatmulMode, weights: Matrix<'_>, x: &[f32], count: usize) -> Vec<u32> {
+    let cx = Context { parallel: &Serial, matmul: mode, level };
     let mut out = vec![0.0; count * weights.rows()];
-    matmul(&cx, &mut [Job::new(&cx, weights, &acts, Rows::From(0), &mut out)]);
+    with_acts(&cx, x, weights.cols(), |acts| {
+        matmul(&cx, &mut [Job::new(&cx, weights, acts, Rows::From(0), &mut out)]);
+    });
     // NaN payloads are not part of the specification.
     out.iter().map(|y| if y.is_nan() { f32::NAN.to_bits() } else { y.to_bits() }).collect()
 }

@@ -70,7 +70,6 @@ impl Level {
             Kind::NeonDot => super::aarch64::has_dotprod(),
             Kind::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
             Kind::RelaxedSimd => cfg!(all(target_arch = "wasm32", target_feature = "relaxed-simd")),
-            #[cfg(not(all(target_arch = "x86_64", target_arch = "aarch64")))]
             _ => false,
         };
         has.then_some(Self(kind))
