@@ -31,6 +31,22 @@ pub(super) const SIDE_BY_SIDE: usize = 4;
 /// Activations whose outputs are accumulated beside one another.
 const BATCH: usize = 128;
 
+/// What codes are raised by to be unsigned and of seven bits; 0 where they are already, or never can be.
+pub(super) const fn raise(dtype: DType) -> i8 {
+    match dtype {
+        DType::Q3_K => 4,
+        DType::Q4_0 => 8,
+        DType::IQ1_S | DType::IQ1_M => 9,
+        DType::MXFP4 | DType::FP4_E2M1 => 12,
+        DType::IQ3_S => 15,
+        DType::Q5_0 => 16,
+        DType::Q6_K => 32,
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 43,
+        DType::IQ3_XXS => 62,
+        _ => 0,
+    }
+}
+
 /// The sum of products of each 16 weights of a chunk.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
@@ -269,10 +285,7 @@ pub fn matmul<'x>(
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => super::x86_64::avx512::block(level, &work, columns),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => level.vectorize(
-                #[inline(always)]
-                || block(super::x86_64::avx2::Avx2, &work, columns),
-            ),
+            Kind::Avx2 => super::x86_64::avx2::block(level, &work, columns),
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => super::aarch64::neon(&work, columns),
             #[cfg(target_arch = "aarch64")]

@@ -12,7 +12,7 @@ pub const BYTES: usize = size_of::<Block>();
 pub(crate) const VALUES: [i8; 3] = [-8, 0, 8];
 
 /// The codebook of IQ1_S and IQ1_M, in eighths.
-pub(super) static GRID: [[i8; 8]; 2048] = expand(&grids::IQ1_S, &VALUES);
+pub(crate) static GRID: [[i8; 8]; 2048] = expand(&grids::IQ1_S, &VALUES);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

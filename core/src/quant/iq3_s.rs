@@ -11,7 +11,7 @@ pub const BYTES: usize = size_of::<Block>();
 /// The values that entries are made of.
 pub(crate) const VALUES: [i8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
 
-static GRID: [[i8; 4]; 512] = expand(&grids::IQ3_S, &VALUES);
+pub(crate) static GRID: [[i8; 4]; 512] = expand(&grids::IQ3_S, &VALUES);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

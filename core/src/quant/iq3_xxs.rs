@@ -11,7 +11,7 @@ pub const BYTES: usize = size_of::<Block>();
 /// The values that entries are made of.
 pub(crate) const VALUES: [i8; 8] = [4, 12, 20, 28, 36, 44, 52, 62];
 
-static GRID: [[i8; 4]; 256] = expand(&grids::IQ3_XXS, &VALUES);
+pub(crate) static GRID: [[i8; 4]; 256] = expand(&grids::IQ3_XXS, &VALUES);
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

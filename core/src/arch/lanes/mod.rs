@@ -12,7 +12,7 @@ use super::aarch64 as v;
 use super::wasm32 as v;
 
 use super::disjoint::Columns;
-use super::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks};
+use super::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise};
 use crate::dtype::DType;
 use crate::quant;
 use core::marker::PhantomData;
@@ -88,22 +88,6 @@ pub(super) fn block<D: Dot, F: Dot>(work: &Work<'_>, columns: &mut Columns<'_>) 
         MXFP4 D: weights::mxfp4,
         FP4_E2M1 D: weights::generic,
     );
-}
-
-/// What codes are raised by to be unsigned and of seven bits; 0 where they are already, or never can be.
-const fn raise(dtype: DType) -> i8 {
-    match dtype {
-        DType::Q3_K => 4,
-        DType::Q4_0 => 8,
-        DType::IQ1_S | DType::IQ1_M => 9,
-        DType::MXFP4 | DType::FP4_E2M1 => 12,
-        DType::IQ3_S => 15,
-        DType::Q5_0 => 16,
-        DType::Q6_K => 32,
-        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 43,
-        DType::IQ3_XXS => 62,
-        _ => 0,
-    }
 }
 
 /// A type of weights.

@@ -1,8 +1,7 @@
 //! A chunk of one row in vectors: unpacked there where it is whole blocks, else by [`quant`], through memory.
 
-use super::raise;
 use super::v::{self, Bytes, Floats, Ints};
-use crate::arch::integer::{CHUNK, Row};
+use crate::arch::integer::{CHUNK, Row, raise};
 use crate::quant::{self, fp4, iq2_s, iq2_xs, iq2_xxs, iq4_nl, signs};
 
 /// 256 weights.

@@ -2,6 +2,7 @@
 
 pub(super) mod avx2;
 pub(super) mod avx512;
+mod bytes;
 
 use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 

@@ -1,7 +1,7 @@
 //! The IQ types of blocks of 256: values of a table or of a codebook, which may have signs or shifts of their own.
 
 use super::{
-    Weights, eight, f16, halves, load128, load256, load512, nibbles, of_table, scaled_8, scaled_16, u16_at, u32_at,
+    Weights, eight, f16, halves, load128, load256_at, load512, nibbles, of_table, scaled_8, scaled_16, u16_at, u32_at,
     u64_at,
 };
 use crate::quant::{iq1_s, iq2_xxs, iq3_s, iq3_xxs, iq4_nl, packed};
@@ -193,7 +193,7 @@ pub(in super::super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
     let scales = scales_of_16(f16(u16_at(block, 0)), u64_at(block, 74));
     let high = four_times(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(u64_at(block, 66).cast_signed())));
     let high = _mm512_srlv_epi16(high, _mm512_set1_epi64(0x0006_0004_0002_0000));
-    let numbers = numbers(load256(block, 2), high);
+    let numbers = numbers(load256_at(block, 2), high);
     let values = entries_of_8(packed::IQ2_S, iq2_xxs::VALUES, numbers);
     let signs = each!(i in [0; 4] => u64_at(block, 34 + 8 * i));
     Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
@@ -202,9 +202,9 @@ pub(in super::super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
-    let words = load256(block, 66);
+    let words = load256_at(block, 66);
     let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.5);
-    let numbers = each!(half in [_mm512_setzero_si512(); 2] => _mm512_cvtepu8_epi16(load256(block, 2 + 32 * half)));
+    let numbers = each!(half in [_mm512_setzero_si512(); 2] => _mm512_cvtepu8_epi16(load256_at(block, 2 + 32 * half)));
     let values = entries_of_4(packed::IQ3_XXS, iq3_xxs::VALUES, numbers);
     Weights { codes: halves(signed(values, even_signs(sevens(words)))), scales, offsets: _mm512_setzero_ps() }
 }
@@ -216,7 +216,7 @@ pub(in super::super) fn iq3_s([block]: &[[u8; 110]; 1]) -> Weights {
     let scales = scaled_8(f16(u16_at(block, 0)), _mm256_add_epi32(_mm256_add_epi32(sc, sc), _mm256_set1_epi32(1)));
     let numbers = each!(half in [_mm512_setzero_si512(); 2] => {
         let high = _mm512_maskz_set1_epi16(u32_at(block, 66 + 4 * half), 1);
-        numbers(load256(block, 2 + 32 * half), high)
+        numbers(load256_at(block, 2 + 32 * half), high)
     });
     let values = entries_of_4(packed::IQ3_S, iq3_s::VALUES, numbers);
     let signs = each!(i in [0; 4] => u64_at(block, 74 + 8 * i));
@@ -228,7 +228,7 @@ pub(in super::super) fn iq3_s([block]: &[[u8; 110]; 1]) -> Weights {
 pub(in super::super) fn iq1_s([block]: &[[u8; 50]; 1]) -> Weights {
     let qh = load128(block, 34);
     let high = _mm512_srlv_epi16(four_times(qh), _mm512_set1_epi64(0x0009_0006_0003_0000));
-    let numbers = numbers(load256(block, 2), high);
+    let numbers = numbers(load256_at(block, 2), high);
     let values = entries_of_8(packed::IQ1_S, iq1_s::VALUES, numbers);
     let qh = _mm256_cvtepu16_epi32(qh);
     // 2 sc + 1
@@ -254,7 +254,7 @@ pub(in super::super) fn iq1_m([block]: &[[u8; 56]; 1]) -> Weights {
     // The two nibbles of each byte, the second above the first; what lies above them is cut off later.
     let high = _mm512_cvtepu8_epi32(load128(block, 32));
     let high = _mm512_or_si512(high, _mm512_slli_epi32::<12>(high));
-    let numbers = numbers(load256(block, 0), high);
+    let numbers = numbers(load256_at(block, 0), high);
     let values = entries_of_8(packed::IQ1_S, iq1_s::VALUES, numbers);
     let packed = u64_at(block, 48);
     let d = f16(_pext_u64(packed, 0xf000_f000_f000_f000) as u16);

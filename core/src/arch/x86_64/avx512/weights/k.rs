@@ -1,20 +1,17 @@
 //! The K types.
 
 use super::{
-    Beside, Weights, eight, f16, load128, load256, load512, nibbles, plus, plus_where, scaled_8, scaled_16, u16_at,
-    u32_at, u64_at,
+    Beside, Weights, eight, f16, load128, load256_at, load512, nibbles, plus, plus_where, scaled_8, scaled_16, u16_at,
 };
+use crate::arch::x86_64::bytes::{q3_k_scales, q4_k_scales};
 use core::arch::x86_64::*;
 
-/// Q4_K's and Q5_K's (scales, offsets): the 6-bit numbers of `quant::q4_k`, four at a time.
+/// Q4_K's and Q5_K's (scales, offsets).
 #[target_feature(enable = "avx2,f16c,avx512f")]
 #[inline]
 fn scales(block: &[u8]) -> (__m512, __m512) {
     let (d, dmin) = (f16(u16_at(block, 0)), f16(u16_at(block, 2)));
-    let (a, b, c) = (u32_at(block, 4), u32_at(block, 8), u32_at(block, 12));
-    let (low, high) = (0x0f0f_0f0f, 0x3030_3030);
-    let sc = u64::from(a & 0x3f3f_3f3f) | u64::from(c & low | a >> 2 & high) << 32;
-    let m = u64::from(b & 0x3f3f_3f3f) | u64::from(c >> 4 & low | b >> 2 & high) << 32;
+    let (sc, m) = q4_k_scales(block);
     (scaled_8(d, eight(sc)), scaled_8(-dmin, eight(m)))
 }
 
@@ -76,7 +73,7 @@ fn nibbles_of_32(packed: &[[u8; 64]]) -> [__m512i; 4] {
 fn two_bits(packed: &[u8]) -> [__m512i; 4] {
     let mask = _mm512_set1_epi8(3);
     let half = |h: usize| {
-        let v = _mm512_broadcast_i64x4(load256(packed, 32 * h));
+        let v = _mm512_broadcast_i64x4(load256_at(packed, 32 * h));
         let v = _mm512_srlv_epi64(v, _mm512_setr_epi64(0, 0, 0, 0, 2, 2, 2, 2));
         [_mm512_and_si512(v, mask), _mm512_and_si512(_mm512_srli_epi64::<4>(v), mask)]
     };
@@ -111,14 +108,8 @@ pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
 pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
-    // Lower 4 bits: the nibbles of eight bytes, the low ones first; upper 2: the pairs of four bytes likewise.
-    let low = _mm_srlv_epi64(_mm_set1_epi64x(u64_at(block, 96).cast_signed()), _mm_set_epi64x(4, 0));
-    let high = _mm_srlv_epi32(_mm_set1_epi32(u32_at(block, 104).cast_signed()), _mm_setr_epi32(0, 2, 4, 6));
-    let low = _mm_and_si128(low, _mm_set1_epi8(15));
-    let high = _mm_slli_epi16::<4>(_mm_and_si128(high, _mm_set1_epi8(3)));
-    let scales = _mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32));
-    let scales = scaled_16(f16(u16_at(block, 108)), _mm512_cvtepi8_epi32(scales));
-    let codes = plus_where(two_bits(&block[32..96]), bits(load256(block, 0)), 4);
+    let scales = scaled_16(f16(u16_at(block, 108)), _mm512_cvtepi8_epi32(q3_k_scales(block)));
+    let codes = plus_where(two_bits(&block[32..96]), bits(load256_at(block, 0)), 4);
     // minus 4, plus 128
     Weights { codes: plus(codes, 124), scales, offsets: _mm512_setzero_ps() }
 }

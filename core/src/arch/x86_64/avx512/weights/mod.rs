@@ -4,6 +4,7 @@ pub(super) mod iq;
 pub(super) mod k;
 pub(super) mod of_32;
 
+use super::super::bytes::{eight, f16, load128, load256_at, u16_at, u32_at, u64_at};
 use crate::arch::integer::{Form, Row};
 use crate::quant;
 use core::arch::x86_64::*;
@@ -89,53 +90,6 @@ pub(super) fn generic(row: Row<'_>, start: usize, len: usize) -> Weights {
 pub(super) fn load512(bytes: &[impl bytemuck::Pod; 64]) -> __m512i {
     // SAFETY: 64 elements of at least a byte are readable.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
-}
-
-/// Sixteen bytes at `at`; zeros past the end, which no caller reaches.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load128(bytes: &[u8], at: usize) -> __m128i {
-    let bytes: [u8; 16] = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
-    // SAFETY: 16 bytes are read.
-    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
-}
-
-/// Thirty-two bytes at `at`, as [`load128`].
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load256(bytes: &[u8], at: usize) -> __m256i {
-    let bytes: [u8; 32] = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
-    // SAFETY: 32 bytes are read.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
-}
-
-#[inline(always)]
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
-}
-
-#[inline(always)]
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
-}
-
-#[inline(always)]
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
-}
-
-/// An f16 in f32.
-#[target_feature(enable = "f16c,avx512f")]
-#[inline]
-fn f16(bits: u16) -> f32 {
-    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
-}
-
-/// Eight unsigned bytes as i32.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn eight(bytes: u64) -> __m256i {
-    _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes.cast_signed()))
 }
 
 /// `factor * value`: the scales of eight blocks of 32.

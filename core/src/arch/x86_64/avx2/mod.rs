@@ -1,0 +1,396 @@
+//! AVX2.
+//!
+//! `vpmaddubsw` multiplies unsigned by signed bytes and adds neighbours in 16 bits. Weights go in as unsigned codes of at most
+//! seven bits where their type allows it, raised by [`raise`], which comes off again; the fewer bits they have, the longer
+//! their sums stay in 16 bits. Types of eight bits ([`Format::TOP`] above 127) keep their signs.
+#![allow(clippy::needless_range_loop, reason = "plain loops: closures may be compiled without these instructions")]
+
+mod tile;
+mod weights;
+
+use super::bytes::load256;
+use crate::arch::disjoint::Columns;
+use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise};
+use crate::arch::level::Level;
+use crate::dtype::DType;
+use crate::quant;
+use core::arch::x86_64::*;
+use core::marker::PhantomData;
+use weights::Weights;
+
+/// Runs `work` compiled for AVX2.
+///
+/// # Safety
+/// The processor must have AVX2, BMI1, BMI2 and F16C.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+/// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
+pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
+    macro_rules! by_type {
+        ($($dtype:ident up to $top:literal: $load:path),+ $(,)?) => {
+            match work.weights.dtype() {
+                $(DType::$dtype => {
+                    #[derive(Clone, Copy)]
+                    struct Known;
+                    impl Format for Known {
+                        const DTYPE: DType = DType::$dtype;
+                        const TOP: i32 = $top;
+                        type Chunk = [[u8; DType::$dtype.block().1]; CHUNK / DType::$dtype.block().0];
+
+                        #[inline(always)]
+                        fn chunks(row: &[u8]) -> &[Self::Chunk] {
+                            row.as_chunks().0.as_chunks().0
+                        }
+
+                        #[inline(always)]
+                        unsafe fn load(chunk: &Self::Chunk) -> Weights {
+                            // SAFETY: AVX2 is there: this function's contract.
+                            unsafe { $load(chunk) }
+                        }
+                    }
+                    run(level, Known, work, columns)
+                })+
+                // Its scales lie elsewhere.
+                DType::FP4_E2M1 => {
+                    #[derive(Clone, Copy)]
+                    struct Unpacked;
+                    impl Format for Unpacked {
+                        const DTYPE: DType = DType::FP4_E2M1;
+                        const TOP: i32 = 24;
+                        type Chunk = [u8; 0];
+
+                        fn chunks(_: &[u8]) -> &[Self::Chunk] {
+                            &[]
+                        }
+
+                        unsafe fn load(_: &Self::Chunk) -> Weights {
+                            Weights::ZERO
+                        }
+                    }
+                    run(level, Unpacked, work, columns)
+                }
+                // They have no integer form, and do not come here.
+                DType::F32 | DType::F16 | DType::BF16 | DType::I32 | DType::F8_E4M3 => {}
+            }
+        };
+    }
+    by_type!(
+        Q4_0 up to 15: weights::of_32::q4_0,
+        Q4_1 up to 15: weights::of_32::q4_1,
+        Q5_0 up to 31: weights::of_32::q5_0,
+        Q5_1 up to 31: weights::of_32::q5_1,
+        Q8_0 up to 255: weights::of_32::q8_0,
+        Q2_K up to 3: weights::k::q2_k,
+        Q3_K up to 7: weights::k::q3_k,
+        Q4_K up to 15: weights::k::q4_k,
+        Q5_K up to 31: weights::k::q5_k,
+        Q6_K up to 63: weights::k::q6_k,
+        IQ1_S up to 18: weights::iq::iq1_s,
+        IQ1_M up to 18: weights::iq::iq1_m,
+        IQ2_XXS up to 86: weights::iq::iq2_xxs,
+        IQ2_XS up to 86: weights::iq::iq2_xs,
+        IQ2_S up to 86: weights::iq::iq2_s,
+        IQ3_XXS up to 124: weights::iq::iq3_xxs,
+        IQ3_S up to 30: weights::iq::iq3_s,
+        IQ4_NL up to 255: weights::of_32::iq4_nl,
+        IQ4_XS up to 255: weights::iq::iq4_xs,
+        MXFP4 up to 24: weights::of_32::mxfp4,
+    );
+}
+
+/// A type of weights.
+trait Format: Copy {
+    const DTYPE: DType;
+    /// The largest raised code; above 127 codes are signed and not raised.
+    const TOP: i32;
+    const WIDE: bool = quant::sub_block(Self::DTYPE) == 32;
+    const OFFSET: bool = quant::has_offset(Self::DTYPE);
+    const SIGNED: bool = Self::TOP > 127;
+    const RAISE: i16 = raise(Self::DTYPE) as i16;
+    /// The bytes of 256 weights.
+    type Chunk;
+
+    /// A row's whole chunks, as far as they can be loaded where they lie.
+    fn chunks(row: &[u8]) -> &[Self::Chunk];
+
+    /// # Safety
+    /// Only inside [`vectorize`].
+    unsafe fn load(chunk: &Self::Chunk) -> Weights;
+}
+
+/// [`integer::block`] of a known type.
+fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>) {
+    level.vectorize(
+        #[inline(always)]
+        || integer::block(Avx2::<F>(PhantomData), work, columns),
+    );
+}
+
+/// Only to be used inside [`vectorize`].
+#[derive(Clone, Copy)]
+struct Avx2<F>(PhantomData<F>);
+
+impl<F: Format> Isa for Avx2<F> {
+    #[inline(always)]
+    fn side_by_side<const T: usize>(
+        self,
+        _: Form,
+        rows: &[Row<'_>; SIDE_BY_SIDE],
+        cols: usize,
+        x: &[RowX<'_>; T],
+    ) -> [[f32; SIDE_BY_SIDE]; T] {
+        // SAFETY: AVX2 is there: this type's contract.
+        unsafe { side_by_side::<F, T>(rows, cols, x) }
+    }
+
+    #[inline(always)]
+    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), tile: &mut Tile) {
+        // SAFETY: AVX2 is there: this type's contract.
+        unsafe {
+            match F::chunks(row.data).get(start / CHUNK) {
+                Some(chunk) => {
+                    // Sixteen rows at a time are more streams than the hardware follows.
+                    prefetch::<_MM_HINT_T0, _>(core::ptr::from_ref(chunk).wrapping_add(2));
+                    tile::place::<F>(r, &F::load(chunk), tile);
+                }
+                None => tile::place::<F>(r, &weights::generic::<F>(row, start, len), tile),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn seal(self, tile: &mut Tile) {
+        // SAFETY: AVX2 is there: this type's contract.
+        unsafe { tile::seal(tile, F::SIGNED, F::WIDE, F::OFFSET) }
+    }
+
+    #[inline(always)]
+    fn tile(self, _: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
+        // SAFETY: AVX2 is there: this type's contract.
+        unsafe { tile::all::<F>(tile, chunk, x, out) }
+    }
+}
+
+/// Asks for the cache lines of what may lie at `next`.
+#[inline(always)]
+fn prefetch<const HINT: i32, V>(next: *const V) {
+    for line in 0..size_of::<V>().div_ceil(64) {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<HINT>(next.cast::<i8>().wrapping_add(64 * line)) };
+    }
+}
+
+/// Elements 0 and 2 of each lane of `a`, then of `b`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn evens(a: __m256i, b: __m256i) -> __m256i {
+    _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)))
+}
+
+/// Elements 1 and 3 of each lane of `a`, then of `b`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn odds(a: __m256i, b: __m256i) -> __m256i {
+    _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)))
+}
+
+/// Neighbours added: 16 bits to 32.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn widen(v: __m256i) -> __m256i {
+    _mm256_madd_epi16(v, _mm256_set1_epi16(1))
+}
+
+/// Neighbours of `a`, then those of `b`, added lane by lane.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_32(a: __m256i, b: __m256i) -> __m256i {
+    _mm256_add_epi32(evens(a, b), odds(a, b))
+}
+
+/// The 16-bit halves of each lane of `a` added, then those of `b`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_16(a: __m256i, b: __m256i) -> __m256i {
+    _mm256_add_epi16(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b))
+}
+
+/// The sums of products of each 16 codes: in element i of lane l of vector v, of the sixteen number 8 v + 2 i + l.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sums_of_16<F: Format>(codes: &[__m256i; 8], x: &[i8; CHUNK]) -> [__m256i; 2] {
+    let x = x.as_chunks().0;
+    let mut pairs = [_mm256_setzero_si256(); 8];
+    for i in 0..8 {
+        let x = load256(&x[i]);
+        pairs[i] = if F::SIGNED {
+            // |w| * (x with w's sign): at most 128 * 127, so pairs fit 16 bits.
+            _mm256_maddubs_epi16(_mm256_abs_epi8(codes[i]), _mm256_sign_epi8(x, codes[i]))
+        } else {
+            _mm256_maddubs_epi16(codes[i], x)
+        };
+    }
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for i in 0..2 {
+        let [a, b, c, d] = pairs.as_chunks().0[i];
+        sums[i] = if F::TOP * 127 * 8 <= 0x7fff {
+            // Eight products fit 16 bits.
+            let (ab, cd) = (add_16(a, b), add_16(c, d));
+            widen(_mm256_add_epi16(evens(ab, cd), odds(ab, cd)))
+        } else if F::TOP * 127 * 4 <= 0x7fff {
+            add_32(widen(add_16(a, b)), widen(add_16(c, d)))
+        } else {
+            add_32(add_32(widen(a), widen(b)), add_32(widen(c), widen(d)))
+        };
+    }
+    sums
+}
+
+/// The lanes of `a` and `b` added: those of `a` in the lower lane.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_lanes(a: __m256, b: __m256) -> __m256 {
+    _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b))
+}
+
+/// A chunk of one activation, as the weights' sums meet it: blocks of 32 in their order in the first vectors, blocks of 16 in
+/// that of [`sums_of_16`].
+#[derive(Clone, Copy)]
+struct Prepared<'a> {
+    codes: &'a [i8; CHUNK],
+    scales: [__m256; 2],
+    /// The sums of the codes times the type's raise.
+    raised: [__m256i; 2],
+    /// The sums of the codes times the scales.
+    sums: [__m256; 2],
+}
+
+impl<'a> Prepared<'a> {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn new<F: Format>(x: ChunkX<'a>) -> Self {
+        // SAFETY: each read is of an array exactly as long.
+        let (of_16, x_scales) =
+            unsafe { (_mm256_loadu_si256(x.sums.as_ptr().cast()), _mm256_loadu_ps(x.scales.as_ptr())) };
+        // `factor` times the sums.
+        let times = |factor: i16| {
+            if F::WIDE {
+                return [_mm256_madd_epi16(of_16, _mm256_set1_epi16(factor)), _mm256_setzero_si256()];
+            }
+            let even = _mm256_madd_epi16(of_16, _mm256_set1_epi32(factor.into()));
+            let odd = _mm256_madd_epi16(of_16, _mm256_set1_epi32(i32::from(factor) << 16));
+            [_mm256_permute2x128_si256::<0x20>(even, odd), _mm256_permute2x128_si256::<0x31>(even, odd)]
+        };
+        let scales = match F::WIDE {
+            true => [x_scales, _mm256_setzero_ps()],
+            false => {
+                [_mm256_permute2f128_ps::<0x00>(x_scales, x_scales), _mm256_permute2f128_ps::<0x11>(x_scales, x_scales)]
+            }
+        };
+        let [a, b] = times(1);
+        let sums = [_mm256_mul_ps(scales[0], _mm256_cvtepi32_ps(a)), _mm256_mul_ps(scales[1], _mm256_cvtepi32_ps(b))];
+        Self { codes: x.codes, scales, raised: times(F::RAISE), sums }
+    }
+}
+
+/// `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]` of vector `i`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn scaled<F: Format>(w: &Weights, i: usize, sums: __m256i, x: &Prepared<'_>) -> __m256 {
+    let sums = if F::RAISE == 0 { sums } else { _mm256_sub_epi32(sums, x.raised[i]) };
+    let products = _mm256_mul_ps(_mm256_mul_ps(w.scales[i], x.scales[i]), _mm256_cvtepi32_ps(sums));
+    if F::OFFSET { _mm256_add_ps(products, _mm256_mul_ps(w.offsets[i], x.sums[i])) } else { products }
+}
+
+/// The eight leaves of the tree of [`integer`]: a block of 32 or two of 16 each.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn leaves<F: Format>(w: &Weights, x: &Prepared<'_>) -> __m256 {
+    let [a, b] = sums_of_16::<F>(&w.codes, x.codes);
+    if F::WIDE {
+        let (first, second) = (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
+        return scaled::<F>(w, 0, _mm256_add_epi32(first, second), x);
+    }
+    add_lanes(scaled::<F>(w, 0, a, x), scaled::<F>(w, 1, b, x))
+}
+
+/// Bytes by which weights are asked for ahead of their use, about: what the memory's latency and rate make.
+const AHEAD: usize = 16 << 10;
+
+/// Four rows of `cols` columns against T activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+fn side_by_side<F: Format, const T: usize>(
+    rows: &[Row<'_>; SIDE_BY_SIDE],
+    cols: usize,
+    x: &[RowX<'_>; T],
+) -> [[f32; SIDE_BY_SIDE]; T] {
+    let mut out = [_mm_setzero_ps(); T];
+    let mut of_row = [&[][..]; SIDE_BY_SIDE];
+    for r in 0..SIDE_BY_SIDE {
+        of_row[r] = F::chunks(rows[r].data);
+    }
+    let [a, b, c, d] = of_row;
+    let whole = (cols / CHUNK).min(a.len()).min(b.len()).min(c.len()).min(d.len());
+    // Bytes from four rows to those to be asked for: whole steps, and far enough to arrive in time.
+    let step_bytes = (SIDE_BY_SIDE * rows[0].data.len()).max(1);
+    let ahead = step_bytes * (AHEAD / step_bytes).max(1);
+    for chunk in 0..whole {
+        let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
+        step::<F, T>(
+            // SAFETY: AVX2 is there, as for this function.
+            #[inline(always)]
+            |r| unsafe { F::load(w[r]) },
+            x,
+            chunk,
+            &mut out,
+        );
+        // The same columns of four rows to come, for the second-level cache: the hardware's own prefetchers stop at the
+        // end of a page, and start anew with every row.
+        for w in w {
+            prefetch::<_MM_HINT_T1, _>(core::ptr::from_ref(w).wrapping_byte_add(ahead));
+        }
+    }
+    for chunk in whole..cols.div_ceil(CHUNK) {
+        let start = chunk * CHUNK;
+        step::<F, T>(|r| weights::generic::<F>(rows[r], start, CHUNK.min(cols - start)), x, chunk, &mut out);
+    }
+    let mut values = [[0.0; SIDE_BY_SIDE]; T];
+    for t in 0..T {
+        // SAFETY: four values are written.
+        unsafe { _mm_storeu_ps(values[t].as_mut_ptr(), out[t]) };
+    }
+    values
+}
+
+/// One chunk of four rows against T activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+fn step<F: Format, const T: usize>(
+    load: impl Fn(usize) -> Weights,
+    x: &[RowX<'_>; T],
+    chunk: usize,
+    out: &mut [__m128; T],
+) {
+    let Some(x) = chunks(x, chunk) else { return };
+    let mut prepared = [Prepared::new::<F>(x[0]); T];
+    for t in 1..T {
+        prepared[t] = Prepared::new::<F>(x[t]);
+    }
+    let mut rows = [[_mm256_setzero_ps(); SIDE_BY_SIDE]; T];
+    for r in 0..SIDE_BY_SIDE {
+        let w = load(r);
+        for t in 0..T {
+            rows[t][r] = leaves::<F>(&w, &prepared[t]);
+        }
+    }
+    for t in 0..T {
+        let [a, b, c, d] = rows[t];
+        let fours = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+        let eights = _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours));
+        out[t] = _mm_add_ps(out[t], eights);
+    }
+}

@@ -1,0 +1,78 @@
+//! Reading a block's bytes into registers.
+
+use core::arch::x86_64::*;
+
+/// Sixteen bytes at `at`; zeros past the end, which no caller reaches.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load128(bytes: &[u8], at: usize) -> __m128i {
+    let bytes: [u8; 16] = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+    // SAFETY: 16 bytes are read.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// Thirty-two bytes at `at`, as [`load128`].
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load256_at(bytes: &[u8], at: usize) -> __m256i {
+    let bytes: [u8; 32] = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+    load256(&bytes)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load256(bytes: &[impl bytemuck::Pod; 32]) -> __m256i {
+    // SAFETY: 32 elements of at least a byte are readable.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[inline(always)]
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
+}
+
+#[inline(always)]
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
+}
+
+#[inline(always)]
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
+}
+
+/// An f16 in f32.
+#[target_feature(enable = "f16c")]
+#[inline]
+pub(super) fn f16(bits: u16) -> f32 {
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+}
+
+/// Eight unsigned bytes as i32.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn eight(bytes: u64) -> __m256i {
+    _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes.cast_signed()))
+}
+
+/// Q4_K's and Q5_K's (scales, minimums), a byte each: the 6-bit numbers of `quant::q4_k`, four at a time.
+#[inline(always)]
+pub(super) fn q4_k_scales(block: &[u8]) -> (u64, u64) {
+    let (a, b, c) = (u32_at(block, 4), u32_at(block, 8), u32_at(block, 12));
+    let (low, high) = (0x0f0f_0f0f, 0x3030_3030);
+    let sc = u64::from(a & 0x3f3f_3f3f) | u64::from(c & low | a >> 2 & high) << 32;
+    let m = u64::from(b & 0x3f3f_3f3f) | u64::from(c >> 4 & low | b >> 2 & high) << 32;
+    (sc, m)
+}
+
+/// Q3_K's scales, a signed byte each.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn q3_k_scales(block: &[u8]) -> __m128i {
+    // Lower 4 bits: the nibbles of eight bytes, the low ones first; upper 2: the pairs of four bytes likewise.
+    let low = _mm_srlv_epi64(_mm_set1_epi64x(u64_at(block, 96).cast_signed()), _mm_set_epi64x(4, 0));
+    let high = _mm_srlv_epi32(_mm_set1_epi32(u32_at(block, 104).cast_signed()), _mm_setr_epi32(0, 2, 4, 6));
+    let low = _mm_and_si128(low, _mm_set1_epi8(15));
+    let high = _mm_slli_epi16::<4>(_mm_and_si128(high, _mm_set1_epi8(3)));
+    _mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32))
+}
