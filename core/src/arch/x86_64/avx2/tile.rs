@@ -122,22 +122,23 @@ pub(super) fn all<F: Format>(tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mu
     let raise = F::RAISE.into();
     // Units whose products add up in 16 bits, two neighbours each; none where codes are signed.
     match (F::WIDE, F::OFFSET, if F::SIGNED { 0 } else { 0x7fff / (F::TOP * 127 * 2) }) {
-        (true, true, 8..) => several::<8, 8, true>(raise, tile, chunk, x, out),
-        (true, true, _) => several::<8, 4, true>(raise, tile, chunk, x, out),
-        (true, false, 8..) => several::<8, 8, false>(raise, tile, chunk, x, out),
-        (true, false, 4..) => several::<8, 4, false>(raise, tile, chunk, x, out),
-        (true, false, 1..) => several::<8, 1, false>(raise, tile, chunk, x, out),
-        (true, false, _) => several::<8, 0, false>(raise, tile, chunk, x, out),
-        (false, true, _) => several::<4, 4, true>(raise, tile, chunk, x, out),
-        (false, false, 4..) => several::<4, 4, false>(raise, tile, chunk, x, out),
-        (false, false, 2..) => several::<4, 2, false>(raise, tile, chunk, x, out),
-        (false, false, _) => several::<4, 1, false>(raise, tile, chunk, x, out),
+        (true, true, 8..) => several::<8, 8, 0, true>(raise, tile, chunk, x, out),
+        (true, true, _) => several::<8, 4, 0, true>(raise, tile, chunk, x, out),
+        (true, false, 8..) => several::<8, 8, 0, false>(raise, tile, chunk, x, out),
+        (true, false, 4..) => several::<8, 4, 0, false>(raise, tile, chunk, x, out),
+        (true, false, 1..) => several::<8, 1, 0, false>(raise, tile, chunk, x, out),
+        (true, false, _) => several::<8, 0, CHUNK, false>(raise, tile, chunk, x, out),
+        (false, true, _) => several::<4, 4, 0, true>(raise, tile, chunk, x, out),
+        (false, false, 4..) => several::<4, 4, 0, false>(raise, tile, chunk, x, out),
+        (false, false, 2..) => several::<4, 2, 0, false>(raise, tile, chunk, x, out),
+        (false, false, _) => several::<4, 1, 0, false>(raise, tile, chunk, x, out),
     }
 }
 
-/// A few activations at a time.
+/// A few activations at a time, in blocks of UNITS times four codes. IN_16 units' products add up in 16 bits; where that is 0,
+/// codes are signed, and of the activations' WIDENED are made 16 bits.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
-fn several<const UNITS: usize, const IN_16: usize, const OFFSET: bool>(
+fn several<const UNITS: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool>(
     raise: i32,
     tile: &Tile,
     chunk: usize,
@@ -148,12 +149,12 @@ fn several<const UNITS: usize, const IN_16: usize, const OFFSET: bool>(
     let (out_many, out_one) = out[..x.len()].as_chunks_mut::<TOGETHER>();
     for (x, out) in x_many.iter().zip(out_many) {
         if let Some(x) = chunks(x, chunk) {
-            step::<TOGETHER, UNITS, IN_16, OFFSET>(raise, tile, &x, out);
+            step::<TOGETHER, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, &x, out);
         }
     }
     for (x, out) in x_one.iter().zip(out_one) {
         if let Some(x) = chunks(&[*x], chunk) {
-            step::<1, UNITS, IN_16, OFFSET>(raise, tile, &x, core::array::from_mut(out));
+            step::<1, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, &x, core::array::from_mut(out));
         }
     }
 }
@@ -164,28 +165,26 @@ type Many<V, const T: usize> = [[V; 2]; T];
 /// One chunk of sixteen rows against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-fn step<const T: usize, const UNITS: usize, const IN_16: usize, const OFFSET: bool>(
+fn step<const T: usize, const UNITS: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool>(
     raise: i32,
     tile: &Tile,
     x: &[ChunkX<'_>; T],
     out: &mut [[f32; ROWS]; T],
 ) {
-    let mut widened = [[0; CHUNK]; T];
-    if IN_16 == 0 {
-        for t in 0..T {
-            for i in 0..CHUNK {
-                widened[t][i] = i16::from(x[t].codes[i]);
-            }
+    let mut widened = [[0; WIDENED]; T];
+    for t in 0..T {
+        for i in 0..WIDENED {
+            widened[t][i] = i16::from(x[t].codes[i]);
         }
     }
     // Blocks of 32, or pairs of blocks of 16: the leaves of the tree of `integer` either way.
     let mut pending = [[[_mm256_setzero_ps(); 2]; T]; 3]; // sums of 1, 2 and 4 leaves that wait for their neighbour
     for leaf in 0..8 {
         let mut sum = if UNITS == 8 {
-            block::<T, UNITS, IN_16, OFFSET>(raise, tile, x, &widened, leaf)
+            block::<T, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, x, &widened, leaf)
         } else {
-            let first = block::<T, UNITS, IN_16, OFFSET>(raise, tile, x, &widened, 2 * leaf);
-            add(&first, &block::<T, UNITS, IN_16, OFFSET>(raise, tile, x, &widened, 2 * leaf + 1))
+            let first = block::<T, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, x, &widened, 2 * leaf);
+            add(&first, &block::<T, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, x, &widened, 2 * leaf + 1))
         };
         let mut level = 0;
         while level < 3 && leaf >> level & 1 == 1 {
@@ -221,11 +220,11 @@ fn add<const T: usize>(a: &Many<__m256, T>, b: &Many<__m256, T>) -> Many<__m256,
 /// The scaled products of block `b`, of 4 * UNITS codes.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-fn block<const T: usize, const UNITS: usize, const IN_16: usize, const OFFSET: bool>(
+fn block<const T: usize, const UNITS: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool>(
     raise: i32,
     tile: &Tile,
     x: &[ChunkX<'_>; T],
-    widened: &[[i16; CHUNK]; T],
+    widened: &[[i16; WIDENED]; T],
     b: usize,
 ) -> Many<__m256, T> {
     let mut x_sums = [0; T];
@@ -285,7 +284,12 @@ fn block<const T: usize, const UNITS: usize, const IN_16: usize, const OFFSET: b
 /// Adds the products of four signed codes.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn signed_unit<const T: usize>(tile: &Tile, x: &[[i16; CHUNK]; T], unit: usize, sums: &mut Many<__m256i, T>) {
+fn signed_unit<const T: usize, const WIDENED: usize>(
+    tile: &Tile,
+    x: &[[i16; WIDENED]; T],
+    unit: usize,
+    sums: &mut Many<__m256i, T>,
+) {
     for pair in 0..2 {
         let mut w = [_mm256_setzero_si256(); 2];
         for half in 0..2 {
@@ -295,7 +299,7 @@ fn signed_unit<const T: usize>(tile: &Tile, x: &[[i16; CHUNK]; T], unit: usize, 
             w[half] = _mm256_cvtepi8_epi16(pairs);
         }
         for t in 0..T {
-            // SAFETY: a unit is below 64, and 64 units of two pairs are a chunk.
+            // SAFETY: a unit is below 64, and 64 units of two pairs are a chunk, which WIDENED is where codes are signed.
             let x = unsafe { x[t].as_ptr().cast::<i32>().add(2 * unit + pair).read_unaligned() };
             let x = _mm256_set1_epi32(x);
             for half in 0..2 {

@@ -1,17 +1,17 @@
 //! The K types.
 
-use super::super::super::bytes::{eight, f16, load128, load256_at, q3_k_scales, q4_k_scales, u16_at};
-use super::{Weights, high, left, low, right, scaled_8, scaled_16};
+use super::super::super::bytes::{eight, load128, load256_at, q3_k_scales, q4_k_scales};
+use super::{Weights, f16_at, high, left, low, negative, right, scaled_8, scaled_16};
 use core::arch::x86_64::*;
 
 /// Q4_K's and Q5_K's scales and offsets, over codes.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 fn with_scales(block: &[u8], codes: [__m256i; 8]) -> Weights {
-    let (d, dmin) = (f16(u16_at(block, 0)), f16(u16_at(block, 2)));
+    let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
     let (sc, m) = q4_k_scales(block);
     let mut w = Weights::of_32(codes, scaled_8(d, eight(sc)));
-    w.offsets[0] = scaled_8(-dmin, eight(m));
+    w.offsets[0] = scaled_8(negative(dmin), eight(m));
     w
 }
 
@@ -56,17 +56,17 @@ fn with_plane(mut codes: [__m256i; 8], plane: __m256i, bit: usize) -> [__m256i; 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
-    let (d, dmin) = (f16(u16_at(block, 80)), f16(u16_at(block, 82)));
+    let (d, dmin) = (f16_at(block, 80), f16_at(block, 82));
     let (packed, nibble) = (load128(block, 0), _mm_set1_epi8(15));
     let mut w = Weights::of_16(two_bits(&block[16..80]), scaled_16(d, _mm_and_si128(packed, nibble)));
-    w.offsets = scaled_16(-dmin, _mm_and_si128(_mm_srli_epi16::<4>(packed), nibble));
+    w.offsets = scaled_16(negative(dmin), _mm_and_si128(_mm_srli_epi16::<4>(packed), nibble));
     w
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
-    let scales = scaled_16(f16(u16_at(block, 108)), q3_k_scales(block));
+    let scales = scaled_16(f16_at(block, 108), q3_k_scales(block));
     Weights::of_16(with_plane(two_bits(&block[32..96]), load256_at(block, 0), 2), scales)
 }
 
@@ -96,5 +96,5 @@ pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
             codes[4 * h + k] = _mm256_or_si256(lower[k], _mm256_and_si256(moved, _mm256_set1_epi8(0x30)));
         }
     }
-    Weights::of_16(codes, scaled_16(f16(u16_at(block, 208)), load128(block, 192)))
+    Weights::of_16(codes, scaled_16(f16_at(block, 208), load128(block, 192)))
 }

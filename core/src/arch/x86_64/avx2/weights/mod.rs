@@ -4,7 +4,7 @@ pub(super) mod iq;
 pub(super) mod k;
 pub(super) mod of_32;
 
-use super::super::bytes::load256;
+use super::super::bytes::{load256, u16_at};
 use super::Format;
 use crate::arch::integer::Row;
 use core::arch::x86_64::*;
@@ -72,17 +72,30 @@ pub(super) fn generic<F: Format>(row: Row<'_>, start: usize, len: usize) -> Weig
     weights
 }
 
+/// An f16 at `at`, in f32, eight times. (Alone in a register it would depend on what the register held before.)
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn f16_at(block: &[u8], at: usize) -> __m256 {
+    _mm256_cvtph_ps(_mm_set1_epi16(u16_at(block, at).cast_signed()))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn negative(v: __m256) -> __m256 {
+    _mm256_xor_ps(v, _mm256_set1_ps(-0.0))
+}
+
 /// `factor * value`: eight scales.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn scaled_8(factor: f32, values: __m256i) -> __m256 {
-    _mm256_mul_ps(_mm256_set1_ps(factor), _mm256_cvtepi32_ps(values))
+fn scaled_8(factor: __m256, values: __m256i) -> __m256 {
+    _mm256_mul_ps(factor, _mm256_cvtepi32_ps(values))
 }
 
 /// `factor * value`: sixteen signed bytes as scales.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn scaled_16(factor: f32, values: __m128i) -> [__m256; 2] {
+fn scaled_16(factor: __m256, values: __m128i) -> [__m256; 2] {
     let values = ordered_16(values);
     [
         scaled_8(factor, _mm256_cvtepi8_epi32(values)),
