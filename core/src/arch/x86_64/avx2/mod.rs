@@ -16,7 +16,7 @@ use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
-use weights::Weights;
+use weights::{Scales, Weights};
 
 /// Runs `work` compiled for AVX2.
 ///
@@ -30,7 +30,7 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 /// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
-        ($($dtype:ident up to $top:literal: $load:path),+ $(,)?) => {
+        ($($dtype:ident up to $top:literal: $load:path $(as $beside:path)?),+ $(,)?) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
                     #[derive(Clone, Copy)]
@@ -50,6 +50,14 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                             // SAFETY: AVX2 is there: this function's contract.
                             unsafe { $load(chunk) }
                         }
+
+                        $(
+                            #[inline(always)]
+                            unsafe fn beside(chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Option<[Scales; SIDE_BY_SIDE]> {
+                                // SAFETY: AVX2 is there: this function's contract.
+                                Some(unsafe { $beside(chunks) })
+                            }
+                        )?
                     }
                     run(level, Known, work, columns)
                 })+
@@ -85,8 +93,8 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
         Q8_0 up to 255: weights::of_32::q8_0,
         Q2_K up to 3: weights::k::q2_k,
         Q3_K up to 7: weights::k::q3_k,
-        Q4_K up to 15: weights::k::q4_k,
-        Q5_K up to 31: weights::k::q5_k,
+        Q4_K up to 15: weights::k::q4_k as weights::k::beside,
+        Q5_K up to 31: weights::k::q5_k as weights::k::beside,
         Q6_K up to 63: weights::k::q6_k,
         IQ1_S up to 18: weights::iq::iq1_s,
         IQ1_M up to 18: weights::iq::iq1_m,
@@ -119,6 +127,15 @@ trait Format: Copy {
     /// # Safety
     /// Only inside [`vectorize`].
     unsafe fn load(chunk: &Self::Chunk) -> Weights;
+
+    /// The scales of four rows' chunks, where a type has a better way for four than [`Format::load`].
+    ///
+    /// # Safety
+    /// Only inside [`vectorize`].
+    #[inline(always)]
+    unsafe fn beside(_chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Option<[Scales; SIDE_BY_SIDE]> {
+        None
+    }
 }
 
 /// [`integer::block`] of a known type.
@@ -299,7 +316,7 @@ impl<'a> Prepared<'a> {
 /// `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]` of vector `i`.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn scaled<F: Format>(w: &Weights, i: usize, sums: __m256i, x: &Prepared<'_>) -> __m256 {
+fn scaled<F: Format>(w: &Scales, i: usize, sums: __m256i, x: &Prepared<'_>) -> __m256 {
     let sums = if F::RAISE == 0 { sums } else { _mm256_sub_epi32(sums, x.raised[i]) };
     let products = _mm256_mul_ps(_mm256_mul_ps(w.scales[i], x.scales[i]), _mm256_cvtepi32_ps(sums));
     if F::OFFSET { _mm256_add_ps(products, _mm256_mul_ps(w.offsets[i], x.sums[i])) } else { products }
@@ -308,8 +325,8 @@ fn scaled<F: Format>(w: &Weights, i: usize, sums: __m256i, x: &Prepared<'_>) -> 
 /// The eight leaves of the tree of [`integer`]: a block of 32 or two of 16 each.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn leaves<F: Format>(w: &Weights, x: &Prepared<'_>) -> __m256 {
-    let [a, b] = sums_of_16::<F>(&w.codes, x.codes);
+fn leaves<F: Format>(codes: &[__m256i; 8], w: &Scales, x: &Prepared<'_>) -> __m256 {
+    let [a, b] = sums_of_16::<F>(codes, x.codes);
     if F::WIDE {
         let (first, second) = (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
         return scaled::<F>(w, 0, _mm256_add_epi32(first, second), x);
@@ -340,10 +357,18 @@ fn side_by_side<F: Format, const T: usize>(
     let ahead = step_bytes * (AHEAD / step_bytes).max(1);
     for chunk in 0..whole {
         let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
+        // SAFETY: AVX2 is there, as for this function.
+        let beside = unsafe { F::beside(w) };
         step::<F, T>(
-            // SAFETY: AVX2 is there, as for this function.
             #[inline(always)]
-            |r| unsafe { F::load(w[r]) },
+            |r| {
+                // SAFETY: as above.
+                let mut loaded = unsafe { F::load(w[r]) };
+                if let Some(beside) = &beside {
+                    loaded.scales = beside[r];
+                }
+                loaded
+            },
             x,
             chunk,
             &mut out,
@@ -384,7 +409,7 @@ fn step<F: Format, const T: usize>(
     for r in 0..SIDE_BY_SIDE {
         let w = load(r);
         for t in 0..T {
-            rows[t][r] = leaves::<F>(&w, &prepared[t]);
+            rows[t][r] = leaves::<F>(&w.codes, &w.scales, &prepared[t]);
         }
     }
     for t in 0..T {

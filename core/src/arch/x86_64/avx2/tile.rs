@@ -19,9 +19,9 @@ pub(super) fn place<F: Format>(r: usize, w: &Weights, tile: &mut Tile) {
         unsafe { _mm256_storeu_si256(codes[i].as_mut_ptr().cast(), w.codes[i]) };
     }
     for i in 0..if F::WIDE { 1 } else { 2 } {
-        store(&mut tile.row_scales[r].as_chunks_mut().0[i], w.scales[i]);
+        store(&mut tile.row_scales[r].as_chunks_mut().0[i], w.scales.scales[i]);
         if F::OFFSET {
-            store(&mut tile.row_offsets[r].as_chunks_mut().0[i], w.offsets[i]);
+            store(&mut tile.row_offsets[r].as_chunks_mut().0[i], w.scales.offsets[i]);
         }
     }
 }

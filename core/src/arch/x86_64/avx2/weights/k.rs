@@ -1,7 +1,7 @@
 //! The K types.
 
 use super::super::super::bytes::{eight, load128, load256_at, q3_k_scales, q4_k_scales};
-use super::{Weights, f16_at, high, left, low, negative, right, scaled_8, scaled_16};
+use super::{Scales, Weights, f16_at, high, left, low, negative, right, scaled_8, scaled_16};
 use core::arch::x86_64::*;
 
 /// Q4_K's and Q5_K's scales and offsets, over codes.
@@ -11,8 +11,43 @@ fn with_scales(block: &[u8], codes: [__m256i; 8]) -> Weights {
     let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
     let (sc, m) = q4_k_scales(block);
     let mut w = Weights::of_32(codes, scaled_8(d, eight(sc)));
-    w.offsets[0] = scaled_8(negative(dmin), eight(m));
+    w.scales.offsets[0] = scaled_8(negative(dmin), eight(m));
     w
+}
+
+/// As [`with_scales`], of four rows at once.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4]) -> [Scales; 4] {
+    let [[a], [b], [c], [d]] = chunks;
+    // A lane a row: d, dmin (f16), and twelve bytes a, b, c; see `q4_k_scales`.
+    let heads = [_mm256_set_m128i(load128(b, 0), load128(a, 0)), _mm256_set_m128i(load128(d, 0), load128(c, 0))];
+    let lanes = |a, b, c, d| _mm256_broadcastsi128_si256(_mm_setr_epi32(a, b, c, d));
+    let mut numbers = [[[0; 8]; 2]; 4]; // [row][scales, minimums]
+    for i in 0..2 {
+        let aabb = _mm256_shuffle_epi8(heads[i], lanes(0x0706_0504, 0x0706_0504, 0x0b0a_0908, 0x0b0a_0908));
+        let cc = _mm256_shuffle_epi8(heads[i], lanes(-1, 0x0f0e_0d0c, -1, 0x0f0e_0d0c));
+        let upper = _mm256_and_si256(
+            _mm256_srlv_epi32(aabb, lanes(0, 2, 0, 2)),
+            lanes(0x3f3f_3f3f, 0x3030_3030, 0x3f3f_3f3f, 0x3030_3030),
+        );
+        let lower = _mm256_and_si256(_mm256_srlv_epi32(cc, lanes(0, 0, 0, 4)), _mm256_set1_epi8(15));
+        let two = &mut numbers.as_chunks_mut::<2>().0[i];
+        // SAFETY: 32 bytes are written.
+        unsafe { _mm256_storeu_si256(two.as_mut_ptr().cast(), _mm256_or_si256(upper, lower)) };
+    }
+    // d and dmin of rows 0, 2, 1 and 3.
+    let factors = _mm256_permute4x64_epi64::<0b00_00_10_00>(_mm256_unpacklo_epi32(heads[0], heads[1]));
+    let mut of_row = [[0.0; 2]; 4];
+    // SAFETY: eight values are written.
+    unsafe { _mm256_storeu_ps(of_row.as_mut_ptr().cast(), _mm256_cvtph_ps(_mm256_castsi256_si128(factors))) };
+    let mut scales = [Weights::ZERO.scales; 4];
+    for r in 0..4 {
+        let ([sc, m], [d, dmin]) = (numbers[r], of_row[r % 2 * 2 + r / 2]);
+        scales[r].scales[0] = scaled_8(_mm256_set1_ps(d), eight(u64::from_le_bytes(sc)));
+        scales[r].offsets[0] = scaled_8(_mm256_set1_ps(-dmin), eight(u64::from_le_bytes(m)));
+    }
+    scales
 }
 
 /// 128 bytes: of each 32 the low nibbles, then the high ones.
@@ -59,7 +94,7 @@ pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
     let (d, dmin) = (f16_at(block, 80), f16_at(block, 82));
     let (packed, nibble) = (load128(block, 0), _mm_set1_epi8(15));
     let mut w = Weights::of_16(two_bits(&block[16..80]), scaled_16(d, _mm_and_si128(packed, nibble)));
-    w.offsets = scaled_16(negative(dmin), _mm_and_si128(_mm_srli_epi16::<4>(packed), nibble));
+    w.scales.offsets = scaled_16(negative(dmin), _mm_and_si128(_mm_srli_epi16::<4>(packed), nibble));
     w
 }
 

@@ -14,6 +14,12 @@ use core::arch::x86_64::*;
 pub(in crate::arch) struct Weights {
     /// 32 to a vector, in their order; raised, or signed.
     pub(super) codes: [__m256i; 8],
+    pub(super) scales: Scales,
+}
+
+/// What the codes of 256 weights are scaled with.
+#[derive(Clone, Copy)]
+pub(in crate::arch) struct Scales {
     /// One a block: eight of 32 in the first vector, or sixteen of 16 as [`ordered_16`] puts them.
     pub(super) scales: [__m256; 2],
     /// One a block.
@@ -31,13 +37,13 @@ impl Weights {
     #[inline]
     fn of_32(codes: [__m256i; 8], scales: __m256) -> Self {
         let zero = _mm256_setzero_ps();
-        Self { codes, scales: [scales, zero], offsets: [zero; 2] }
+        Self { codes, scales: Scales { scales: [scales, zero], offsets: [zero; 2] } }
     }
 
     #[target_feature(enable = "avx2")]
     #[inline]
     fn of_16(codes: [__m256i; 8], scales: [__m256; 2]) -> Self {
-        Self { codes, scales, offsets: [_mm256_setzero_ps(); 2] }
+        Self { codes, scales: Scales { scales, offsets: [_mm256_setzero_ps(); 2] } }
     }
 }
 
@@ -57,7 +63,7 @@ pub(super) fn generic<F: Format>(row: Row<'_>, start: usize, len: usize) -> Weig
         let raise = _mm256_set1_epi8(F::RAISE as i8);
         weights.codes[i] = _mm256_add_epi8(load256(&w.codes.as_chunks().0[i]), raise);
     }
-    for (to, from) in [(&mut weights.scales, &w.scales), (&mut weights.offsets, &w.offsets)] {
+    for (to, from) in [(&mut weights.scales.scales, &w.scales), (&mut weights.scales.offsets, &w.offsets)] {
         for i in 0..2 {
             let mut values = [0.0; 8];
             for j in 0..8 {

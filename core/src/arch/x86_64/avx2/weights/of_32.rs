@@ -49,7 +49,7 @@ pub(in super::super) fn q4_0(blocks: &[[u8; 18]; 8]) -> Weights {
 #[inline]
 pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Weights {
     let mut w = Weights::of_32(packed(blocks, 4), f16s(blocks, 0));
-    w.offsets[0] = f16s(blocks, 2);
+    w.scales.offsets[0] = f16s(blocks, 2);
     w
 }
 
@@ -63,7 +63,7 @@ pub(in super::super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Weights {
 #[inline]
 pub(in super::super) fn q5_1(blocks: &[[u8; 24]; 8]) -> Weights {
     let mut w = Weights::of_32(plus_sixteens(packed(blocks, 8), blocks, 4), f16s(blocks, 0));
-    w.offsets[0] = f16s(blocks, 2);
+    w.scales.offsets[0] = f16s(blocks, 2);
     w
 }
 
