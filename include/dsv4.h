@@ -171,6 +171,26 @@ enum dsv4_status
      */
     DSV4_BAD_VOCABULARY = 72,
     /*
+     The bytes are not a snapshot.
+     */
+    DSV4_NOT_SNAPSHOT = 80,
+    /*
+     A snapshot of a version that this library does not know.
+     */
+    DSV4_UNSUPPORTED_SNAPSHOT = 81,
+    /*
+     A snapshot that ends early, goes on too long, was changed, or contradicts itself.
+     */
+    DSV4_SNAPSHOT_DAMAGED = 82,
+    /*
+     A snapshot of another model.
+     */
+    DSV4_SNAPSHOT_OF_OTHER_MODEL = 83,
+    /*
+     A snapshot of a session with another `matmul` or `cache`.
+     */
+    DSV4_SNAPSHOT_OF_OTHER_NUMBERS = 84,
+    /*
      The operating system refused.
      */
     DSV4_IO = 90,
@@ -952,6 +972,34 @@ dsv4_status dsv4_session_keep_prefix(struct dsv4_session *session,
                                      const uint32_t *tokens,
                                      size_t n_tokens,
                                      size_t *kept);
+
+/*
+ The bytes that dsv4_session_save writes now; they grow with the position. DSV4_BUSY while another call uses the session.
+ */
+dsv4_status dsv4_session_snapshot_size(const struct dsv4_session *session,
+                                       size_t *bytes);
+
+/*
+ Saves the session's timeline: writes a snapshot, in a format that other versions of the library read, to the `capacity`
+ bytes at `snapshot`, and its length to `*bytes`. It holds the tokens and what following ones look back at; to go on
+ from it takes the model too.
+
+ Errors: DSV4_MEMORY_TOO_SMALL, whose `need` is dsv4_session_snapshot_size's; DSV4_BUSY while another call uses the
+ session.
+ */
+dsv4_status dsv4_session_save(const struct dsv4_session *session, void *snapshot, size_t capacity, size_t *bytes);
+
+/*
+ Takes over the timeline of the snapshot in the `bytes` bytes at `snapshot`, in the place of the session's: what follows
+ gives the same bits as in the session that was saved. The session's context must hold it; its `batch` and `rewind` may
+ be others, and it can go back as far as both sessions could.
+
+ Errors, and after each the session is as it was: DSV4_NOT_SNAPSHOT, DSV4_UNSUPPORTED_SNAPSHOT, DSV4_SNAPSHOT_DAMAGED,
+ DSV4_SNAPSHOT_OF_OTHER_MODEL, DSV4_SNAPSHOT_OF_OTHER_NUMBERS (another `matmul` or `cache`), DSV4_CONTEXT_FULL,
+ DSV4_BUSY while another call uses the session. A checksum finds accidents; a snapshot made with intent can make the
+ model say anything, and do no other harm.
+ */
+dsv4_status dsv4_session_restore(struct dsv4_session *session, const void *snapshot, size_t bytes);
 
 /*
  The details of the last error of a call on this session; all zeros if there was none. Any thread.

@@ -299,6 +299,20 @@ public:
         return kept;
     }
 
+    // The timeline as bytes, and such bytes in the place of the timeline.
+    result<std::vector<std::uint8_t>> save() const {
+        std::size_t size = 0;
+        auto done = result_of(dsv4_session_snapshot_size(get(), &size));
+        if (!done) return done.error();
+        std::vector<std::uint8_t> snapshot(size);
+        done = result_of(dsv4_session_save(get(), snapshot.data(), snapshot.size(), &size));
+        if (!done) return done.error();
+        return snapshot;
+    }
+    result<> restore(span<const std::uint8_t> snapshot) {
+        return result_of(dsv4_session_restore(get(), snapshot.data(), snapshot.size()));
+    }
+
     dsv4_session *get() const noexcept { return handle_.get(); }
 
 private:

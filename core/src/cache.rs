@@ -9,6 +9,7 @@
 use crate::arena::Arena;
 use crate::config::{Config, Ratio};
 use crate::error::{Error, Result};
+use core::ops::Range;
 
 /// How keys and entries are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -213,6 +214,97 @@ impl<'a> Cache<'a> {
                 entries: make(config.indexer_size, index_entries),
             }),
         }
+    }
+}
+
+/// Rows of one kind in a session's memory, found by their number.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    kind: RowKind,
+    /// The byte of [`Cache::bytes`] where row 0 lies.
+    start: usize,
+    /// Bytes of a row.
+    pub stride: usize,
+    /// Rows that there is room for: row n lies at n mod ring.
+    ring: usize,
+}
+
+/// What rows are, and so which of them are live.
+#[derive(Clone, Copy, Debug)]
+enum RowKind {
+    /// A window's keys, one a position.
+    Keys { window: usize },
+    /// A compressor's c or z, one a position: its tokens an entry, and the windows an entry overlaps.
+    Inputs { m: usize, overlap: usize },
+    /// Finished entries, one every m positions.
+    Entries { m: usize },
+}
+
+impl Rows {
+    /// The rows that a session at `position` reads, now and after going back to `oldest` at most.
+    pub const fn live(&self, oldest: usize, position: usize) -> Range<usize> {
+        match self.kind {
+            RowKind::Keys { window } => oldest.saturating_sub(window - 1)..position,
+            RowKind::Inputs { m, overlap } => (oldest / m * m).saturating_sub((overlap - 1) * m)..position,
+            RowKind::Entries { m } => 0..position / m,
+        }
+    }
+
+    /// Where rows `rows`, no more than there is room for, lie in [`Cache::bytes`]: to the ring's end, and from its start.
+    pub fn places(&self, rows: &Range<usize>) -> [Range<usize>; 2] {
+        // Without a ring (a context shorter than an entry) there are no rows.
+        if rows.start >= rows.end {
+            return [0..0, 0..0];
+        }
+        let (first, count) = (rows.start % self.ring, rows.end - rows.start);
+        let before = min(count, self.ring - first);
+        let place = |first: usize, count: usize| {
+            let start = self.start + first * self.stride;
+            start..start + count * self.stride
+        };
+        [place(first, before), place(0, count - before)]
+    }
+}
+
+impl Cache<'_> {
+    /// All rows there are: layer by layer keys, c, z, entries, and the indexer's c, z and entries.
+    pub fn rows<'c>(&self, config: &'c Config) -> impl Iterator<Item = Rows> + use<'c> {
+        let params = self.params;
+        let mut next = 0;
+        (0..config.layers).flat_map(move |layer| {
+            let parts = parts(config, &params, layer).unwrap_or_default();
+            let mut take = |kind, bytes: usize, stride: usize, ring: usize| {
+                let start = next;
+                next += bytes;
+                Rows { kind, start, stride, ring }
+            };
+            let keys = RowKind::Keys { window: config.window };
+            let stride = params.format.bytes(config.head_size);
+            let window = take(keys, parts.window, stride, window_ring(config, &params));
+            let mut compressor = |size: usize, values: usize, entries: usize| {
+                let (m, overlap) = ratio_shape(config.ratios[layer])?;
+                let inputs = RowKind::Inputs { m, overlap };
+                let (row, ring) = (overlap * size * 4, compressor_ring(&params, m, overlap));
+                let c = take(inputs, values, row, ring);
+                let z = take(inputs, values, row, ring);
+                let stride = params.format.bytes(size);
+                Some([c, z, take(RowKind::Entries { m }, entries, stride, params.context / m)])
+            };
+            let main = compressor(config.head_size, parts.values, parts.entries);
+            let index = (config.ratios[layer] == Ratio::Sparse)
+                .then(|| compressor(config.indexer_size, parts.index_values, parts.index_entries));
+            core::iter::once(window).chain(main.into_iter().chain(index.flatten()).flatten())
+        })
+    }
+
+    /// The memory of all rows.
+    pub fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self.memory)
+    }
+
+    /// The same, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(self.memory)
     }
 }
 

@@ -3,6 +3,7 @@
 mod gguf;
 
 use crate::error::{Error, Result};
+use crate::hash::xxh64;
 use gguf::key;
 
 /// How router scores are made from logits.
@@ -242,6 +243,40 @@ impl Config {
             ensure((yarn.beta_slow..=1e6).contains(&yarn.beta_fast), key!("rope.scaling.yarn_beta_fast"))?;
         }
         Ok(())
+    }
+
+    /// A hash of all that a result depends on.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        // Every field by its name: whoever adds one has to decide here. MTP modules do not change what layers compute, nor
+        // does the length that the model was made for.
+        #[rustfmt::skip]
+        let Self {
+            hidden, layers, mtp_layers: _, vocab, heads, head_size, rotary, q_rank, output_groups, output_rank, window,
+            ratios, indexer_heads, indexer_size, indexer_top_k, experts, experts_used, expert_hidden, shared_experts,
+            hash_layers, expert_scale, clamp, clamp_shared, scoring, streams, sinkhorn, hyper_eps, rms_eps, rope_base,
+            compress_rope_base, yarn, yarn_assumed: _, context: _,
+        } = self;
+        let mut hash = 0;
+        let mut add = |value: u64| hash = xxh64(&value.to_le_bytes(), hash);
+        #[rustfmt::skip]
+        let sizes = [
+            hidden, layers, vocab, heads, head_size, rotary, q_rank, output_groups, output_rank, window, indexer_heads,
+            indexer_size, indexer_top_k, experts, experts_used, expert_hidden, shared_experts, hash_layers, streams,
+            sinkhorn,
+        ];
+        sizes.into_iter().for_each(|&size| add(size as u64));
+        add(*scoring as u64);
+        for ((ratio, clamp), shared) in ratios.iter().zip(clamp).zip(clamp_shared).take(*layers) {
+            add(ratio.entry_tokens() as u64);
+            add(clamp.to_bits().into());
+            add(shared.to_bits().into());
+        }
+        [expert_scale, hyper_eps, rms_eps].into_iter().for_each(|x| add(x.to_bits().into()));
+        [rope_base, compress_rope_base].into_iter().for_each(|x| add(x.to_bits()));
+        let yarn = yarn.map(|y| [y.factor, y.original_context, y.beta_fast, y.beta_slow]);
+        add(yarn.is_some().into());
+        yarn.into_iter().flatten().for_each(|x| add(x.to_bits()));
+        hash
     }
 
     /// The ratios of the layers and MTP modules.

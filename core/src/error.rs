@@ -158,6 +158,18 @@ errors! {
     /// A token or merge rule that is not valid.
     72 BadVocabulary { index: u32 } => "tokenizer: entry {index} is invalid";
 
+    // Snapshots: 80-89.
+    /// The first bytes are not those of a snapshot.
+    80 NotSnapshot => "not a snapshot of a session";
+    /// A snapshot of a version that this library does not know.
+    81 UnsupportedSnapshot { version: u32 } => "snapshots of version {version} are not supported (1 is)";
+    /// A snapshot that ends early, goes on too long, was changed, or contradicts itself.
+    82 SnapshotDamaged => "the snapshot is damaged or incomplete";
+    /// A snapshot of another model.
+    83 SnapshotOfOtherModel => "the snapshot is of another model";
+    /// A snapshot of a session that computes or stores its numbers in another way; `what` says which.
+    84 SnapshotOfOtherNumbers { what: &'static str } => "the snapshot is of a session with another {what}";
+
     // Host: 90-99 (core itself never returns these). From 100 on: the web package.
     /// The operating system refused; `os` is its error number.
     90 Io { os: i32 } => "the operating system reported error {os}";

@@ -3,7 +3,7 @@
 //! `no_std`, no allocation, no globals, no environment. The way through the house, each layer knowing only those
 //! to its left:
 //!
-//! **bytes** ([`bytes`], [`arena`], [`error`]) -> **views** ([`dtype`], [`quant`], [`tensor`], [`format`]) ->
+//! **bytes** ([`bytes`], [`arena`], [`hash`], [`error`]) -> **views** ([`dtype`], [`quant`], [`tensor`], [`format`]) ->
 //! **weights** ([`config`], [`weights`], [`model`]) -> **kernels** ([`kernel`], over [`arch`]) -> **blocks**
 //! ([`block`], [`cache`]) -> **session** ([`session`]) -> **sampler** ([`sampler`]); [`token`] stands beside them.
 //!
@@ -30,6 +30,7 @@ pub mod config;
 pub mod dtype;
 pub mod error;
 pub mod format;
+pub mod hash;
 pub mod kernel;
 pub mod model;
 pub mod quant;

@@ -95,6 +95,16 @@ impl<'a> Model<'a> {
         &self.weights
     }
 
+    /// Tells models apart: a hash of everything in [`Config`] that a result depends on, and of every tensor's place in
+    /// the model, type, shape, and 128 of its bytes (the first 64, and as many from the middle on).
+    ///
+    /// The same for one file and its splits, and whatever the tensors' order, names of the file, metadata or tokenizer.
+    /// Models that differ in a few weights only may have the same; nobody who wants to deceive is kept from it. Reads two
+    /// pages of each tensor at most.
+    pub fn fingerprint(&self) -> u64 {
+        self.weights.fingerprint(self.config.fingerprint())
+    }
+
     /// Rotary frequencies [r/2] of layers that see the window only, in radians a position.
     pub const fn rope_window(&self) -> &'a [f64] {
         self.rope_window

@@ -1,5 +1,7 @@
 //! One mutable timeline over a model: tokens in, logits out.
 
+mod snapshot;
+
 use crate::arch::disjoint::Parallel;
 use crate::arch::level::Level;
 use crate::arena::Arena;
@@ -118,6 +120,8 @@ pub struct Session<'a> {
     position: usize,
     /// Position up to which the rings were ever written: rewinding counts from here.
     written: usize,
+    /// The lowest position, beside 0, that a snapshot brought the rows of.
+    restored: usize,
 }
 
 impl<'a> Session<'a> {
@@ -149,7 +153,7 @@ impl<'a> Session<'a> {
         let mut arena = Arena::new(memory)?;
         arena.check(need)?;
         let (cache, tokens, scratch) = Self::carve(&mut arena, model.config(), params)?;
-        Ok(Self { model, params: *params, cache, tokens, scratch, position: 0, written: 0 })
+        Ok(Self { model, params: *params, cache, tokens, scratch, position: 0, written: 0, restored: 0 })
     }
 
     /// The model.
@@ -174,13 +178,14 @@ impl<'a> Session<'a> {
 
     /// Forgets every token.
     pub const fn clear(&mut self) {
-        self.position = 0;
-        self.written = 0;
+        (self.position, self.written, self.restored) = (0, 0, 0);
     }
 
-    /// The lowest position that [`Session::rewind`] accepts now, beside 0: at most `rewind` below the position.
+    /// The lowest position that [`Session::rewind`] accepts now, beside 0: at least `rewind` below the furthest
+    /// evaluated, but for what [`Session::restore`] could not bring back.
     pub const fn oldest(&self) -> usize {
-        self.written.saturating_sub(self.params.batch + self.params.rewind)
+        let in_rings = self.written.saturating_sub(self.params.batch + self.params.rewind);
+        if in_rings > self.restored { in_rings } else { self.restored }
     }
 
     /// Goes back to `position` tokens: what follows gives the same bits as if the rest had never been evaluated.

@@ -3,6 +3,7 @@
 mod bind;
 
 use crate::dtype::DType;
+use crate::hash::xxh64;
 use crate::tensor::{Experts, IntTable, Matrix};
 use bind::{HeadSlot, LayerSlot};
 use bytemuck::{Pod, Zeroable};
@@ -246,6 +247,26 @@ impl<'a> Weights<'a> {
             output_norm: matrix(S::OutputNorm),
             output: matrix(output),
         }
+    }
+
+    /// A hash of every tensor's slot, type, shape and some bytes: see [`Model::fingerprint`](crate::model::Model).
+    pub(crate) fn fingerprint(&self, seed: u64) -> u64 {
+        const SAMPLE: u64 = 64;
+        let part = Part { shards: self.shards, records: self.records };
+        let mut hash = seed;
+        for (slot, r) in (0_u32..).zip(self.records).filter(|(_, r)| r.is_bound()) {
+            let what = [slot, r.dtype, r.rows, r.cols, r.part_rows].map(u32::to_le_bytes);
+            hash = xxh64(what.as_flattened(), hash);
+            let mut sample = |shard, start: u64, bytes: u64| {
+                for at in [0, bytes / 2] {
+                    let sampled = part.bytes(shard, start + at, SAMPLE.min(bytes - at));
+                    hash = xxh64(sampled.unwrap_or(&[]), hash);
+                }
+            };
+            sample(r.shard, r.offset, r.bytes);
+            sample(r.scales_shard, r.scales_offset, r.scales_bytes);
+        }
+        hash
     }
 
     /// Bytes of all bound tensors.

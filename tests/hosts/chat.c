@@ -2,7 +2,10 @@
  * The simple way in C99: opens a model, tells what it takes, and answers one prompt word by word. Ctrl-C stops the
  * answer, and what was evaluated stays: the program goes on from there.
  *
- *     chat MODEL.gguf PROMPT [TOKENS]
+ *     chat MODEL.gguf PROMPT [TOKENS [FILE]]
+ *
+ * With a FILE, the conversation that it holds goes on, if it exists; and at the end it holds this one. An empty PROMPT has the
+ * last answer go on.
  */
 #include <dsv4.h>
 
@@ -28,7 +31,40 @@ static int fail(dsv4_status status, const dsv4_error *error) {
     return 1;
 }
 
-static int chat(const dsv4_model *model, const dsv4_tokenizer *tokenizer, const char *prompt, size_t most) {
+/* Makes `session` what the file holds. A file that does not exist leaves it empty. */
+static dsv4_status restore(dsv4_session *session, const char *path) {
+    dsv4_status status = DSV4_IO;
+    FILE *file = fopen(path, "rb");
+    char *bytes = NULL;
+    long size = -1;
+    if (!file) return DSV4_OK;
+    if (fseek(file, 0, SEEK_END) == 0) size = ftell(file);
+    if (size >= 0) bytes = malloc((size_t)size + 1);
+    if (bytes && fseek(file, 0, SEEK_SET) == 0 && fread(bytes, 1, (size_t)size, file) == (size_t)size)
+        status = dsv4_session_restore(session, bytes, (size_t)size);
+    free(bytes);
+    fclose(file);
+    return status;
+}
+
+static dsv4_status save(const dsv4_session *session, const char *path) {
+    size_t size = 0;
+    char *bytes = NULL;
+    FILE *file;
+    dsv4_status status = dsv4_session_snapshot_size(session, &size);
+    if (status == DSV4_OK && !(bytes = malloc(size))) status = DSV4_MEMORY_TOO_SMALL;
+    if (status == DSV4_OK) status = dsv4_session_save(session, bytes, size, &size);
+    if (status == DSV4_OK) {
+        file = fopen(path, "wb");
+        if (!file || fwrite(bytes, 1, size, file) != size) status = DSV4_IO;
+        if (file && fclose(file) != 0) status = DSV4_IO;
+    }
+    free(bytes);
+    return status;
+}
+
+static int chat(const dsv4_model *model, const dsv4_tokenizer *tokenizer, const char *prompt, size_t most,
+                const char *path) {
     dsv4_error error = {0};
     dsv4_model_info info = {0};
     dsv4_session_params params = {0};
@@ -57,13 +93,26 @@ static int chat(const dsv4_model *model, const dsv4_tokenizer *tokenizer, const 
     fprintf(stderr, "%llu bytes of weights, %llu for the model, %llu for the session\n",
             (unsigned long long)info.weight_bytes, (unsigned long long)info.memory_bytes, (unsigned long long)bytes);
 
+    if (path) status = restore(session, path);
+    if (status == DSV4_OK) status = dsv4_session_position(session, &position);
+    if (status != DSV4_OK) goto done;
+
     /* A program writes the structure, so its tokens are recognized; what a stranger says is encoded apart. */
     text = malloc(strlen(prompt) + 128);
     tokens = malloc((strlen(prompt) + 128) * sizeof *tokens);
     logits = malloc(info.vocab * sizeof *logits);
     if (!text || !tokens || !logits) { status = DSV4_MEMORY_TOO_SMALL; goto done; }
-    {
-        static const char before[] = "<｜begin▁of▁sentence｜><｜User｜>", after[] = "<｜Assistant｜></think>";
+    if (position > 0 && !*prompt) {
+        /* The last token once more, for its logits. */
+        uint32_t *held = malloc(position * sizeof *held);
+        status = held ? dsv4_session_tokens(session, held, position, &n_tokens) : DSV4_MEMORY_TOO_SMALL;
+        if (status == DSV4_OK) status = dsv4_session_rewind(session, position - 1);
+        if (status == DSV4_OK) tokens[0] = held[position - 1];
+        n_tokens = 1;
+        free(held);
+    } else {
+        const char *before = position > 0 ? "<｜end▁of▁sentence｜><｜User｜>" : "<｜begin▁of▁sentence｜><｜User｜>";
+        const char *after = "<｜Assistant｜></think>";
         size_t capacity = strlen(prompt) + 128, n = 0;
         status = dsv4_tokenizer_encode(tokenizer, before, strlen(before), 1, tokens, capacity, &n);
         n_tokens = n;
@@ -110,6 +159,7 @@ static int chat(const dsv4_model *model, const dsv4_tokenizer *tokenizer, const 
         status = dsv4_session_position(session, &position);
         fprintf(stderr, "cancelled: %llu tokens stay\n", (unsigned long long)position);
     }
+    if (status == DSV4_OK && path) status = save(session, path);
 
 done:
     if (status != DSV4_OK) {
@@ -134,7 +184,7 @@ int main(int argc, char **argv) {
     int failed;
 
     if (argc < 3) {
-        fprintf(stderr, "usage: chat MODEL.gguf PROMPT [TOKENS]\n");
+        fprintf(stderr, "usage: chat MODEL.gguf PROMPT [TOKENS [FILE]]\n");
         return 2;
     }
     error.size = sizeof error;
@@ -146,7 +196,8 @@ int main(int argc, char **argv) {
     of.size = sizeof of;
     of.model = model;
     status = dsv4_tokenizer_new(&of, &tokenizer, &error);
-    failed = status == DSV4_OK ? chat(model, tokenizer, argv[2], argc > 3 ? strtoul(argv[3], NULL, 10) : 256)
+    failed = status == DSV4_OK ? chat(model, tokenizer, argv[2], argc > 3 ? strtoul(argv[3], NULL, 10) : 256,
+                                      argc > 4 ? argv[4] : NULL)
                                : fail(status, &error);
     dsv4_tokenizer_free(tokenizer);
     dsv4_model_free(model);

@@ -333,6 +333,44 @@ int main(int argc, char **argv) {
     EXPECT(BAD, dsv4_session_keep_prefix(session, tokens, 1, NULL));
     EXPECT(BAD, dsv4_session_rewind(NULL, 0));
     EXPECT(BAD, dsv4_session_rewind(session, 8));
+    {
+        static char snapshot[1 << 20];
+        size_t size = 0;
+        dsv4_session *exact = NULL;
+        EXPECT(BAD, dsv4_session_snapshot_size(NULL, &size));
+        EXPECT(BAD, dsv4_session_snapshot_size(session, NULL));
+        EXPECT(DSV4_OK, dsv4_session_snapshot_size(session, &size));
+        HOLDS(size > 64 && size < sizeof snapshot);
+        n = 77;
+        EXPECT(BAD, dsv4_session_save(NULL, snapshot, sizeof snapshot, &n));
+        EXPECT(BAD, dsv4_session_save(session, NULL, sizeof snapshot, &n));
+        EXPECT(BAD, dsv4_session_save(session, snapshot, (size_t)-1, &n));
+        EXPECT(BAD, dsv4_session_save(session, snapshot, sizeof snapshot, NULL));
+        EXPECT(DSV4_MEMORY_TOO_SMALL, dsv4_session_save(session, snapshot, size - 1, &n));
+        HOLDS(n == 77);
+        EXPECT(DSV4_OK, dsv4_session_last_error(session, &error));
+        HOLDS(error.need == size);
+        EXPECT(DSV4_OK, dsv4_session_save(session, snapshot, size, &n));
+        HOLDS(n == size);
+        EXPECT(BAD, dsv4_session_restore(NULL, snapshot, size));
+        EXPECT(BAD, dsv4_session_restore(session, NULL, size));
+        EXPECT(BAD, dsv4_session_restore(session, snapshot, (size_t)-1));
+        EXPECT(DSV4_NOT_SNAPSHOT, dsv4_session_restore(session, NULL, 0));
+        EXPECT(DSV4_NOT_SNAPSHOT, dsv4_session_restore(session, "not a snapshot", 14));
+        EXPECT(DSV4_SNAPSHOT_DAMAGED, dsv4_session_restore(session, snapshot, size - 1));
+        snapshot[8]++;
+        EXPECT(DSV4_UNSUPPORTED_SNAPSHOT, dsv4_session_restore(session, snapshot, size));
+        snapshot[8]--;
+        sp.matmul = DSV4_MATMUL_EXACT;
+        EXPECT(DSV4_OK, dsv4_session_new(model, &sp, &exact, NULL));
+        sp.matmul = DSV4_MATMUL_FAST;
+        EXPECT(DSV4_SNAPSHOT_OF_OTHER_NUMBERS, dsv4_session_restore(exact, snapshot, size));
+        EXPECT(DSV4_OK, dsv4_session_free(exact));
+        EXPECT(DSV4_OK, dsv4_session_rewind(session, 0));
+        EXPECT(DSV4_OK, dsv4_session_restore(session, snapshot, size));
+        EXPECT(DSV4_OK, dsv4_session_position(session, &n));
+        HOLDS(n == 7);
+    }
     EXPECT(DSV4_OK, dsv4_session_rewind(session, 0));
 
     /* Samplers. */

@@ -114,6 +114,16 @@ int run(const char *path, int rounds) {
         const auto cancelled = session.eval(tokens{1, 2, 3});
         expect(!cancelled && cancelled.error().status == DSV4_CANCELLED && calls == 2, "progress can cancel");
         expect(session.position().value() == 0, "what was cancelled is not there");
+
+        session.on_progress({}).value();
+        session.eval(tokens{1, 2, 3}).value();
+        auto snapshot = session.save().value();
+        auto other = dsv4::session::make(model).value();
+        other.restore(snapshot).value();
+        expect(other.position().value() == 3 && other.save().value() == snapshot, "what was saved goes on elsewhere");
+        snapshot.pop_back();
+        const auto damaged = other.restore(snapshot);
+        expect(!damaged && damaged.error().status == DSV4_SNAPSHOT_DAMAGED, "a damaged snapshot is an error");
     }
     {
         std::atomic<int> regions{0};

@@ -63,6 +63,7 @@ fn from_load_to_logits(file: &[u8], tokens: &[u32], matmul: MatmulMode) {
     let mut model_memory = vec![0; 1 << 20];
     let mut session_memory = vec![0; 64 << 20];
     let mut logits = vec![0.0; 1 << 16];
+    let mut snapshot = vec![0; 16 << 20];
     let shards = [file];
 
     let before = CALLS.get();
@@ -79,6 +80,9 @@ fn from_load_to_logits(file: &[u8], tokens: &[u32], matmul: MatmulMode) {
         session.eval(&[*token], Logits::Last(logits), &mut run).unwrap();
     }
     session.rewind(tokens.len() - 10).unwrap();
+    let saved = session.save(&mut snapshot).unwrap();
+    session.restore(&snapshot[..saved]).unwrap();
+    session.restore(&snapshot[..saved - 1]).unwrap_err();
     session.eval(&tokens[..5], Logits::None, &mut run).unwrap();
     session.eval(&[u32::MAX], Logits::None, &mut run).unwrap_err();
     let calls = CALLS.get() - before;

@@ -56,6 +56,28 @@ def test_logits_are_written_in_place_and_do_not_depend_on_chunks(model: dsv4.Mod
             assert sampler.sample(out.copy(), bias={7: float("inf")}) == 7
 
 
+def test_a_saved_session_goes_on_elsewhere(model: dsv4.Model) -> None:
+    tokens = list(range(3, 90))
+    with model.session(256) as session, model.session(128, batch=7, rewind=0) as other:
+        session.eval(tokens[:60])
+        snapshot = session.save()
+        wanted = session.eval(tokens[60:])
+        other.restore(snapshot)
+        assert other.tokens == tokens[:60]
+        assert np.array_equal(other.eval(tokens[60:]), wanted)
+        session.restore(memoryview(snapshot))
+        assert session.position == 60 and session.save() == snapshot
+        for damaged, name in [(b"", "NOT_SNAPSHOT"), (snapshot[:-1], "SNAPSHOT_DAMAGED")]:
+            with pytest.raises(dsv4.Error) as caught:
+                session.restore(damaged)
+            assert caught.value.status_name == f"DSV4_{name}"
+        with model.session(256, exact=True) as exact, pytest.raises(dsv4.Error):
+            exact.restore(snapshot)
+        with model.session(59) as short, pytest.raises(dsv4.ContextFull):
+            short.restore(snapshot)
+        assert session.position == 60
+
+
 def test_text(model: dsv4.Model) -> None:
     tokenizer = model.tokenizer
     for text in ["One day Tim went home.", "", "héllo — 你好 🙂", "a" * 5000]:

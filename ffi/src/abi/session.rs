@@ -307,6 +307,52 @@ pub extern "C" fn dsv4_session_keep_prefix(
     })
 }
 
+/// The bytes that dsv4_session_save writes now; they grow with the position. DSV4_BUSY while another call uses the session.
+#[unsafe(no_mangle)]
+pub extern "C" fn dsv4_session_snapshot_size(session: *const dsv4_session, bytes: *mut usize) -> dsv4_status {
+    with(session, |timeline, _| {
+        Out::new(bytes, "bytes")?.set(timeline.core.snapshot_bytes());
+        Ok(())
+    })
+}
+
+/// Saves the session's timeline: writes a snapshot, in a format that other versions of the library read, to the `capacity`
+/// bytes at `snapshot`, and its length to `*bytes`. It holds the tokens and what following ones look back at; to go on
+/// from it takes the model too.
+///
+/// Errors: DSV4_MEMORY_TOO_SMALL, whose `need` is dsv4_session_snapshot_size's; DSV4_BUSY while another call uses the
+/// session.
+#[unsafe(no_mangle)]
+pub extern "C" fn dsv4_session_save(
+    session: *const dsv4_session,
+    snapshot: *mut c_void,
+    capacity: usize,
+    bytes: *mut usize,
+) -> dsv4_status {
+    with(session, |timeline, _| {
+        let count = Out::new(bytes, "bytes")?;
+        count.set(timeline.core.save(ptr::slice_mut(snapshot.cast::<u8>(), capacity, "snapshot")?)?);
+        Ok(())
+    })
+}
+
+/// Takes over the timeline of the snapshot in the `bytes` bytes at `snapshot`, in the place of the session's: what follows
+/// gives the same bits as in the session that was saved. The session's context must hold it; its `batch` and `rewind` may
+/// be others, and it can go back as far as both sessions could.
+///
+/// Errors, and after each the session is as it was: DSV4_NOT_SNAPSHOT, DSV4_UNSUPPORTED_SNAPSHOT, DSV4_SNAPSHOT_DAMAGED,
+/// DSV4_SNAPSHOT_OF_OTHER_MODEL, DSV4_SNAPSHOT_OF_OTHER_NUMBERS (another `matmul` or `cache`), DSV4_CONTEXT_FULL,
+/// DSV4_BUSY while another call uses the session. A checksum finds accidents; a snapshot made with intent can make the
+/// model say anything, and do no other harm.
+#[unsafe(no_mangle)]
+pub extern "C" fn dsv4_session_restore(
+    session: *mut dsv4_session,
+    snapshot: *const c_void,
+    bytes: usize,
+) -> dsv4_status {
+    with(session, |timeline, _| timeline.core.restore(ptr::slice(snapshot.cast::<u8>(), bytes, "snapshot")?))
+}
+
 /// The details of the last error of a call on this session; all zeros if there was none. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn dsv4_session_last_error(session: *const dsv4_session, error: *mut dsv4_error) -> dsv4_status {

@@ -69,6 +69,16 @@ pub enum dsv4_status {
     DSV4_UNSUPPORTED_PRE_TOKENIZER = 71,
     /// A token or merge rule that is not valid.
     DSV4_BAD_VOCABULARY = 72,
+    /// The bytes are not a snapshot.
+    DSV4_NOT_SNAPSHOT = 80,
+    /// A snapshot of a version that this library does not know.
+    DSV4_UNSUPPORTED_SNAPSHOT = 81,
+    /// A snapshot that ends early, goes on too long, was changed, or contradicts itself.
+    DSV4_SNAPSHOT_DAMAGED = 82,
+    /// A snapshot of another model.
+    DSV4_SNAPSHOT_OF_OTHER_MODEL = 83,
+    /// A snapshot of a session with another `matmul` or `cache`.
+    DSV4_SNAPSHOT_OF_OTHER_NUMBERS = 84,
     /// The operating system refused.
     DSV4_IO = 90,
     /// The handle is used by another call at this moment, or other handles still depend on it.
@@ -78,7 +88,7 @@ pub enum dsv4_status {
 use dsv4_status::*;
 
 /// Every status and its name.
-const ALL: [(dsv4_status, &CStr); 33] = [
+const ALL: [(dsv4_status, &CStr); 38] = [
     (DSV4_OK, c"DSV4_OK"),
     (DSV4_TRUNCATED, c"DSV4_TRUNCATED"),
     (DSV4_NOT_GGUF, c"DSV4_NOT_GGUF"),
@@ -110,6 +120,11 @@ const ALL: [(dsv4_status, &CStr); 33] = [
     (DSV4_NO_TOKENIZER, c"DSV4_NO_TOKENIZER"),
     (DSV4_UNSUPPORTED_PRE_TOKENIZER, c"DSV4_UNSUPPORTED_PRE_TOKENIZER"),
     (DSV4_BAD_VOCABULARY, c"DSV4_BAD_VOCABULARY"),
+    (DSV4_NOT_SNAPSHOT, c"DSV4_NOT_SNAPSHOT"),
+    (DSV4_UNSUPPORTED_SNAPSHOT, c"DSV4_UNSUPPORTED_SNAPSHOT"),
+    (DSV4_SNAPSHOT_DAMAGED, c"DSV4_SNAPSHOT_DAMAGED"),
+    (DSV4_SNAPSHOT_OF_OTHER_MODEL, c"DSV4_SNAPSHOT_OF_OTHER_MODEL"),
+    (DSV4_SNAPSHOT_OF_OTHER_NUMBERS, c"DSV4_SNAPSHOT_OF_OTHER_NUMBERS"),
     (DSV4_IO, c"DSV4_IO"),
     (DSV4_BUSY, c"DSV4_BUSY"),
 ];

@@ -143,6 +143,20 @@ class Session(Handle):
         self._check(lib.dsv4_session_keep_prefix(self._handle, given, len(array), kept))
         return int(kept[0])
 
+    def save(self) -> bytes:
+        """The timeline as bytes, for `restore`: the tokens, and what following ones look back at."""
+        size = ffi.new("size_t *")
+        self._check(lib.dsv4_session_snapshot_size(self._handle, size))
+        snapshot = bytearray(size[0])
+        self._check(lib.dsv4_session_save(self._handle, ffi.from_buffer(snapshot), len(snapshot), size))
+        return bytes(snapshot)
+
+    def restore(self, snapshot: Union[bytes, bytearray, memoryview]) -> None:
+        """Takes over a saved timeline of the same model in the place of this one, which stays as it is after an error:
+        what follows is as it would have been there. `context` must have room for it."""
+        given = ffi.from_buffer(snapshot)
+        self._check(lib.dsv4_session_restore(self._handle, given, len(given)))
+
     def generate(
         self,
         prompt: Union[str, Sequence[int]],
