@@ -24,6 +24,10 @@ fn main() -> std::io::Result<()> {
     })?;
     write("gguf/edits", &[0, 60, 0x40, 7, 70, 0x7f, 9, 70, 0xff])?;
 
+    // A session's snapshot, and an edit of another: a position one further.
+    write("snapshot/whole", &dsv4_fuzz::snapshot::seed())?;
+    write("snapshot/edits", &[32, 0, 1])?;
+
     // Two blocks of counted bytes of each type.
     for (number, dtype) in (0..).zip(ALL) {
         let mut bytes = vec![number];

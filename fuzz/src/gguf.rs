@@ -19,7 +19,7 @@ use dsv4_core::tensor::Matrix;
 use dsv4_core::weights::{Choice, Compressor, Hyper, SwiGlu};
 
 /// What edits change.
-static TINY: &[u8] = include_bytes!("../corpus/gguf/tiny.gguf");
+pub static TINY: &[u8] = include_bytes!("../corpus/gguf/tiny.gguf");
 
 /// More memory than this is not worth the fuzzer's time.
 const MAX_MEMORY: usize = 16 << 20;

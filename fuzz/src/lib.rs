@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! cargo install cargo-fuzz
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run gguf        # from the root of the repository; or dequant_diff, json, token
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run gguf        # from the root of the repository; or dequant_diff, json, snapshot, token
 //! ```
 //!
 //! `cargo run --example seeds` (here) writes the seeds anew.
@@ -15,6 +15,7 @@ pub mod dequant_diff;
 pub mod gguf;
 pub mod json;
 pub mod memory;
+pub mod snapshot;
 pub mod token;
 
 /// Runs `check` over the files that the command line names.

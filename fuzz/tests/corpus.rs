@@ -78,6 +78,11 @@ fn json() {
 }
 
 #[test]
+fn snapshot() {
+    replay("snapshot", dsv4_fuzz::snapshot::check);
+}
+
+#[test]
 fn token() {
     replay("token", dsv4_fuzz::token::check);
 }
