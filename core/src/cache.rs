@@ -7,7 +7,7 @@
 //! input into calls computes an entry from the very same rows.
 
 use crate::arena::Arena;
-use crate::config::{Config, Ratio};
+use crate::config::{Config, MAX_HEAD_SIZE, Ratio};
 use crate::error::{Error, Result};
 use core::ops::Range;
 
@@ -77,6 +77,16 @@ impl EntriesMut<'_> {
     pub fn set(&mut self, i: usize, values: &[f32]) {
         let format = self.format;
         store(format, values, self.bytes(i, 1));
+    }
+
+    /// Stores what `fill` gives as the first `count` vectors.
+    fn fill(&mut self, count: usize, fill: &mut dyn FnMut(&mut [f32])) {
+        let mut values = [0.0; MAX_HEAD_SIZE];
+        let values = &mut values[..self.size];
+        for i in 0..count {
+            fill(values);
+            self.set(i, values);
+        }
     }
 
     /// How they are stored.
@@ -178,6 +188,21 @@ impl<'a> Cache<'a> {
             total = total.checked_add(parts).ok_or(Error::TooLarge)?;
         }
         Ok(Self { params, memory: arena.take(total.div_ceil(4))? })
+    }
+
+    /// Writes what `position` tokens would have left behind, each vector as `fill` gives it.
+    pub fn fill(&mut self, config: &Config, position: usize, fill: &mut dyn FnMut(&mut [f32])) {
+        for index in 0..config.layers {
+            let mut layer = self.layer(config, index);
+            layer.window.fill(layer.ring, fill);
+            for cache in [&mut layer.compressor, &mut layer.indexer].into_iter().flatten() {
+                let width = cache.values.len() / cache.ring;
+                cache.values.chunks_mut(width).for_each(&mut *fill);
+                cache.gates.chunks_mut(width).for_each(&mut *fill);
+                let m = config.ratios[index].entry_tokens();
+                cache.entries.fill(position / m, fill);
+            }
+        }
     }
 
     /// Layer `layer`'s memory.

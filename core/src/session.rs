@@ -207,6 +207,22 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// A timeline of `position` tokens (all of them 0) that nobody evaluated: `fill` gives every vector that the cache
+    /// would hold of them, layer by layer: the window's keys [d], the compressors' recent c and z rows [c*s], their
+    /// entries [d] and the indexer's keys.
+    ///
+    /// For measurements: what follows runs the same code over the same memory as behind real tokens, whose keys are
+    /// normalized and so have values of unit variance. [`Error::ContextFull`] for more than the context.
+    pub fn pretend(&mut self, position: usize, fill: &mut dyn FnMut(&mut [f32])) -> Result<()> {
+        if position > self.params.context {
+            return Err(Error::ContextFull { context: self.params.context as u32 });
+        }
+        self.cache.fill(self.model.config(), position, fill);
+        self.tokens[..position].fill(0);
+        (self.position, self.written) = (position, position);
+        Ok(())
+    }
+
     /// Goes back to where the timeline and `tokens` part, so that evaluating the rest of `tokens` is all that is left to
     /// do: gives how many need not be evaluated again. At least one is left, so that there are logits.
     pub fn keep_prefix(&mut self, tokens: &[u32]) -> usize {

@@ -364,7 +364,10 @@ fn bench_measures() {
     }
     let idle = json(words!["bench", golden("softmax", "model.gguf"), "-p", "0", "-n", "0", "--json"]);
     assert!(idle["decode_tps"].is_null());
+    let deep = json(words!["bench", golden("softmax", "model.gguf"), "--depth", "60", "-p", "4", "-n", "2", "--json"]);
+    assert!(deep["decode_tps"].as_f64().unwrap() > 0.0);
     fails(words!["bench", golden("softmax", "model.gguf"), "-p", "4294967295"]);
+    fails(words!["bench", golden("softmax", "model.gguf"), "--depth", "4294967295"]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------- text

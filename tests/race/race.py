@@ -90,9 +90,7 @@ class Dsv4:
         args, results = self.args, {}
         for size in sorted({*args.prompt, *args.depth}):
             gen = args.gen if size in args.depth else 1
-            context = ["-p", size]
-            if size not in args.prompt and args.dsv4_depth:
-                context = shlex.split(args.dsv4_depth.format(depth=size))
+            context = ["-p", size] if size in args.prompt else shlex.split(args.dsv4_depth.format(depth=size))
             out, memory = run([args.dsv4, "bench", model, *context, "-n", gen, "-t", threads, "--json", *args.dsv4_args])
             bench = json.loads(out)
             if size in args.prompt:
@@ -269,8 +267,8 @@ def main():
     parser.add_argument("--bandwidth-seconds", type=float, default=1.0)
     parser.add_argument("--dsv4-args", type=shlex.split, default=[], help="more arguments of dsv4 bench")
     parser.add_argument("--llama-args", type=shlex.split, default=[], help="more arguments of llama-bench")
-    parser.add_argument("--dsv4-depth", metavar="ARGS", help="arguments of dsv4 bench, {depth} filled in, that take the"
-                        " place of `-p DEPTH` where only decoding is measured")  # fmt: skip
+    parser.add_argument("--dsv4-depth", metavar="ARGS", default="-p 0 --depth {depth}", help="arguments of dsv4 bench,"
+                        " {depth} filled in, where only decoding is measured; `-p {depth}` evaluates all those tokens")
     parser.add_argument("--markdown", type=pathlib.Path, help="append the tables to this file, as markdown")
     parser.add_argument("--json", type=pathlib.Path, help="append every single measurement, one JSON object a round")
     args = parser.parse_args()

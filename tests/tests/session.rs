@@ -330,6 +330,36 @@ proptest! {
     }
 }
 
+/// Memory starts as NaN: finite logits show that all that is read behind a pretended context was filled.
+#[test]
+fn a_pretended_context_is_whole() {
+    let (position, n) = (61, 40);
+    let tokens = Random(5).tokens(n, BAD as usize);
+    with_model(&walker(), |model| {
+        let logits = |batch, chunk| {
+            with_session(model, &params(position + n, batch, Fast), |session| {
+                // Equal vectors, wherever the rings put them.
+                let mut fill = |vector: &mut [f32]| {
+                    vector.iter_mut().enumerate().for_each(|(i, x)| *x = ((i * 7) % 11) as f32 / 3.0 - 1.7);
+                };
+                session.pretend(position, &mut fill).unwrap();
+                assert_eq!((session.position(), session.tokens()), (position, &[0; 61][..]));
+                eval(session, &tokens, chunk, &Serial)
+            })
+        };
+        let whole = logits(n, n);
+        assert!(whole.iter().all(|x| x.is_finite()));
+        for (batch, chunk) in [(1, 1), (7, 40), (40, 3)] {
+            assert_same_bits(&logits(batch, chunk), &whole, &format!("batches of {batch}, calls of {chunk}"));
+        }
+        assert_ne!(whole[0].to_bits(), fresh(model, &params(n, n, Fast), &tokens)[0].to_bits());
+        with_session(model, &params(n, n, Fast), |session| {
+            assert_eq!(session.pretend(n + 1, &mut |_| ()), Err(Error::ContextFull { context: n as u32 }));
+            assert_eq!(session.position(), 0);
+        });
+    });
+}
+
 #[test]
 fn refused_calls_change_nothing() {
     with_model(&walker(), |model| {

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 /// Measure loading, prefill and decoding, with random tokens that are the same every time
+///
+/// One batch of them is evaluated and forgotten before the clock runs.
 #[derive(Args)]
 pub(super) struct BenchArgs {
     /// The model, or `builtin`
@@ -23,6 +25,10 @@ pub(super) struct BenchArgs {
     /// Tokens evaluated one by one after them
     #[arg(short = 'n', value_name = "N", default_value_t = 64)]
     decode: u32,
+    /// Tokens that come before all of them, unevaluated: the cache is filled with random vectors of unit variance, as
+    /// many and as large as those tokens would have left, so that a long context costs no hours
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    depth: u32,
     #[command(flatten)]
     compute: ComputeArgs,
     /// Print one JSON object
@@ -38,22 +44,27 @@ pub(super) fn bench(args: &BenchArgs) -> Result {
     let load = start.elapsed();
     let config = model.core().config();
 
-    let (prefill, decode) = (args.prefill as usize, args.decode as usize);
-    let context = (prefill + decode).max(1);
+    let (depth, prefill, decode) = (args.depth as usize, args.prefill as usize, args.decode as usize);
+    let context = (depth + prefill + decode).max(1);
     if context > config.context {
         return Err(super::Failure::about(&name_of(path), Error::ContextFull { context: config.context as u32 }));
     }
     let params = args.compute.params(context)?;
     let mut session = Session::new(model.clone(), &params, args.compute.pool())?;
     let mut rng = Rng::new(0);
-    let tokens: Vec<u32> = (0..context).map(|_| (rng.bits() % config.vocab as u64) as u32).collect();
+    let mut token = || (rng.bits() % config.vocab as u64) as u32;
+    let tokens: Vec<u32> = (0..(prefill + decode).max(1)).map(|_| token()).collect();
     let mut logits = vec![0.0; config.vocab];
 
     // Threads start and memory comes in before the clock runs.
-    session.eval(&tokens[..1], Logits::Last(&mut logits), &mut |_| terminal::go_on())?;
+    let warm_up = &tokens[..tokens.len().min(params.batch)];
+    session.eval(warm_up, Logits::Last(&mut logits), &mut |_| terminal::go_on())?;
     session.with_mut(|session| session.clear());
+    if depth > 0 {
+        session.with_mut(|session| session.pretend(depth, &mut random_vectors()))?;
+    }
 
-    let bar = terminal::Bar::new("bench", context, config.layers);
+    let bar = terminal::Bar::new("bench", prefill, config.layers);
     let start = Instant::now();
     let (first, rest) = tokens.split_at(prefill);
     if !first.is_empty() {
@@ -87,6 +98,17 @@ pub(super) fn bench(args: &BenchArgs) -> Result {
         _ => writeln!(out, "{object}")?,
     }
     Ok(out.flush()?)
+}
+
+/// Fills vectors with values of unit variance, uniform in +-sqrt(3); the same every time.
+fn random_vectors() -> impl FnMut(&mut [f32]) {
+    let mut rng = Rng::new(1);
+    move |vector| {
+        for value in vector {
+            let unit = (rng.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0; // [-1, 1): variance 1/3
+            *value = unit * 1.732_050_8;
+        }
+    }
 }
 
 /// The most memory that this process ever had, mapped files included; known on Linux alone. (`getrusage` would count
