@@ -5,20 +5,20 @@
 //! o_h's last r dims are rotated back by -t: the values carried rotary phase
 //! ```
 //! The seen keys are the window's, oldest first, then the entries in ascending order. The softmax runs over tiles of
-//! 16 keys counted from the first: the order of every addition follows from the position alone.
+//! 8 keys counted from the first: the order of every addition follows from the position alone.
 
 use super::Batch;
 use super::indexer::visible;
 use crate::arch::disjoint::{for_each_chunk, for_each_chunk2};
 use crate::cache::{Entries, EntriesMut};
-use crate::config::Config;
-use crate::kernel::math::{self, dot4, exp, weighted_sum};
+use crate::config::{Config, MAX_HEAD_SIZE};
+use crate::kernel::math::{self, dots, exp, weighted_sums};
 use crate::kernel::norm::{rms_norm, rms_norm_plain};
 use crate::kernel::rope::Rotation;
 use crate::weights::Vector;
 
-/// Keys of one step of the softmax: sixteen of 512 values fit the first cache.
-const TILE: usize = 16;
+/// Keys of one step of the softmax: eight of 512 values leave room in the first cache for a query and its output.
+const TILE: usize = 8;
 
 /// Heads that one task computes.
 const HEADS: usize = 8;
@@ -126,18 +126,18 @@ pub fn attend(
     for_each_chunk2(batch.cx.parallel, (out, group * size), (queries, group * size), |i, out, queries| {
         let (t, first_head) = (i * group / heads, i * group % heads);
         let position = batch.start + t;
-        // Running (maximum, sum) of each head's softmax: the sink is a key without a value.
-        let mut state = [(0.0f32, 1.0f32); HEADS];
-        for (h, state) in state[..group].iter_mut().enumerate() {
-            state.0 = sinks.value(0, first_head + h);
+        // The sink is a key without a value.
+        let mut softmax = Softmax { max: [0.0; HEADS], sum: [1.0; HEADS] };
+        for (h, max) in softmax.max[..group].iter_mut().enumerate() {
+            *max = sinks.value(0, first_head + h);
         }
         let keys = Keys { seen, t, position, counts: seen.counts(config, position) };
         batch.cx.level.vectorize(
             #[inline(always)]
-            || attend_heads(&keys, queries, size, &mut state, out),
+            || attend_heads(&keys, queries, size, &mut softmax, out),
         );
         let back = Rotation::new(position, rope).inverse();
-        for (out, (_, sum)) in out.chunks_mut(size).zip(state) {
+        for (out, sum) in out.chunks_mut(size).zip(softmax.sum) {
             let inverse = 1.0 / sum;
             out.iter_mut().for_each(|o| *o *= inverse);
             back.apply(out);
@@ -145,30 +145,60 @@ pub fn attend(
     });
 }
 
-/// `out_h = sum_j exp(q_h . k_j / sqrt(d) - max_h) k_j` for a few heads [heads, d], tile by tile; the state is left at
-/// each head's (maximum, sum).
+/// The running softmax of a few heads.
+struct Softmax {
+    /// The largest logit so far.
+    max: [f32; HEADS],
+    /// `sum_j exp(logit_j - max)`
+    sum: [f32; HEADS],
+}
+
+impl Softmax {
+    /// Takes the first `n` logits of each head's row and leaves `exp(logit - max)` in their place. Gives what the sums
+    /// before them are to be multiplied by.
+    #[inline(always)]
+    fn update(&mut self, logits: &mut [[f32; TILE]; HEADS], n: usize) -> [f32; HEADS] {
+        let mut correction = self.max;
+        for (max, logits) in self.max.iter_mut().zip(&*logits) {
+            *max = math::max(*max, &logits[..n]);
+        }
+        for h in 0..HEADS {
+            correction[h] = exp(correction[h] - self.max[h]);
+            self.sum[h] *= correction[h];
+            for p in &mut logits[h] {
+                *p = exp(*p - self.max[h]);
+            }
+        }
+        for (sum, p) in self.sum.iter_mut().zip(logits) {
+            p[..n].iter().for_each(|p| *sum += p);
+        }
+        correction
+    }
+}
+
+/// `out_h = sum_j exp(q_h . k_j / sqrt(d) - max_h) k_j` for a few heads [heads, d], tile by tile; `softmax` is left at
+/// each head's maximum and sum.
 #[inline(always)]
-fn attend_heads(keys: &Keys<'_>, queries: &[f32], size: usize, state: &mut [(f32, f32); HEADS], out: &mut [f32]) {
+fn attend_heads(keys: &Keys<'_>, queries: &[f32], size: usize, softmax: &mut Softmax, out: &mut [f32]) {
     let scale = 1.0 / libm::sqrtf(size as f32);
+    // Where the number of heads is odd, the last one's partner.
+    let mut nobody = [0.0; MAX_HEAD_SIZE];
     out.fill(0.0);
     for start in (0..keys.len()).step_by(TILE) {
         let n = TILE.min(keys.len() - start);
         // A tile that is not full repeats its last key, and forgets what comes of that.
         let tile: [&[f32]; TILE] = core::array::from_fn(|j| keys.get(start + j.min(n - 1)));
-        let heads = queries.chunks(size).zip(&mut *state).zip(out.chunks_mut(size));
-        for ((query, (max, sum)), out) in heads {
-            let mut p = [0.0; TILE];
-            for (p, keys) in p.as_chunks_mut().0.iter_mut().zip(tile.as_chunks().0) {
-                *p = dot4(query, *keys);
-            }
-            p.iter_mut().for_each(|p| *p *= scale);
-            let new_max = math::max(*max, &p[..n]);
-            let correction = exp(*max - new_max);
-            *max = new_max;
-            p.iter_mut().for_each(|p| *p = exp(*p - new_max));
-            *sum *= correction;
-            p[..n].iter().for_each(|p| *sum += p);
-            weighted_sum(correction, &p[..n], &tile[..n], out);
+        let mut p = [[0.0; TILE]; HEADS];
+        for (pair, p) in queries.chunks(2 * size).zip(p.as_chunks_mut::<2>().0) {
+            *p = dots([&pair[..size], &pair[pair.len() - size..]], &tile);
+            p.as_flattened_mut().iter_mut().for_each(|p| *p *= scale);
+        }
+        let correction = softmax.update(&mut p, n);
+        let factors = correction.as_chunks().0.iter().zip(p.as_chunks::<2>().0);
+        for (pair, (factor, [p0, p1])) in out.chunks_mut(2 * size).zip(factors) {
+            let (first, second) = pair.split_at_mut(size);
+            let second = if second.is_empty() { &mut nobody[..size] } else { second };
+            weighted_sums(*factor, [&p0[..n], &p1[..n]], &tile[..n], [first, second]);
         }
     }
 }

@@ -6,15 +6,24 @@
 //! ```
 
 use super::Batch;
-use crate::arch::disjoint::for_each_chunk;
+use crate::arch::disjoint::{Target, for_each_chunk, for_each_columns};
 use crate::cache::Entries;
 use crate::config::Config;
-use crate::kernel::math::dot4;
+use crate::kernel::math::axpy;
 use crate::kernel::rope::Rotation;
 use crate::kernel::top_k::top_k;
 
 /// Entries scored by one task.
 const CHUNK: usize = 64;
+
+/// Entries scored side by side, a lane each: two 256-bit vectors.
+const KEYS: usize = 16;
+
+/// Heads whose products are summed side by side: with [`KEYS`] lanes each they fill half of AVX2's registers.
+const HEADS: usize = 4;
+
+/// Values of a key that are transposed at a time: all that V4's indexer has.
+const DEPTH: usize = 128;
 
 /// Tokens whose scores are held at the same time: bounds the memory for scores by this times context / 4.
 pub const GROUP: usize = 8;
@@ -53,52 +62,111 @@ pub fn select(
 ) {
     let (heads, size, k) = (config.indexer_heads, config.indexer_size, config.indexer_top_k);
     let tokens = batch.len();
-    let last = visible(batch.start + tokens - 1, 4);
-    if last <= k {
-        return;
-    }
-    let stride = last.next_multiple_of(CHUNK);
     for first in (0..tokens).step_by(GROUP) {
         let n = GROUP.min(tokens - first);
-        if visible(batch.start + first + n - 1, 4) <= k {
+        let end = |t: usize| visible(batch.start + first + t, 4);
+        if end(n - 1) <= k {
             continue;
         }
+        let stride = end(n - 1).next_multiple_of(CHUNK);
         let scores = &mut scores[..n * stride];
-        for_each_chunk(batch.cx.parallel, scores, CHUNK, |i, scores| {
-            let (t, s) = (first + i * CHUNK / stride, i * CHUNK % stride);
-            let end = visible(batch.start + t, 4);
-            let query = &queries[t * heads * size..][..heads * size];
-            let head_weights = &head_weights[t * heads..][..heads];
-            batch.cx.level.vectorize(
-                #[inline(always)]
-                || {
-                    for (s, score) in (s..end).zip(scores) {
-                        *score = self::score(query, head_weights, size, keys.get(s));
-                    }
-                },
-            );
-        });
+        let mut target = [Target::new(scores, stride, CHUNK)];
+        for_each_columns(
+            batch.cx.parallel,
+            &mut target,
+            |target| target,
+            |_, start, mut columns| {
+                batch.cx.level.vectorize(
+                    #[inline(always)]
+                    || {
+                        for s in (start..end(n - 1).min(start + CHUNK)).step_by(KEYS) {
+                            let block = Block::new(keys, s, end(n - 1));
+                            for t in 0..n {
+                                let query = &queries[(first + t) * heads * size..][..heads * size];
+                                let head_weights = &head_weights[(first + t) * heads..][..heads];
+                                columns.row(t)[s - start..][..KEYS].copy_from_slice(&block.scores(query, head_weights));
+                            }
+                        }
+                    },
+                );
+            },
+        );
         let scores = &*scores;
-        for_each_chunk(batch.cx.parallel, &mut selected[first * k..][..n * k], k, |i, selected| {
-            let end = visible(batch.start + first + i, 4);
-            if end > k {
-                top_k(&scores[i * stride..][..end], selected);
+        for_each_chunk(batch.cx.parallel, &mut selected[first * k..][..n * k], k, |t, selected| {
+            if end(t) > k {
+                top_k(&scores[t * stride..][..end(t)], selected);
             }
         });
     }
 }
 
-/// `sum_h w_h relu(q_h . k)`, in the order of the heads.
+/// A few entries' keys, to be scored side by side. A block that is not full repeats its last one.
+struct Block<'a> {
+    keys: [&'a [f32]; KEYS],
+    /// The first values of each, transposed.
+    first: [[f32; KEYS]; DEPTH],
+}
+
+impl<'a> Block<'a> {
+    /// Entries `s..`, of which there are `end`.
+    #[inline(always)]
+    fn new(keys: &Entries<'a>, s: usize, end: usize) -> Self {
+        let keys = core::array::from_fn(|j| keys.get((s + j).min(end - 1)));
+        let mut first = [[0.0; KEYS]; DEPTH];
+        transpose(&keys, 0, &mut first);
+        Self { keys, first }
+    }
+
+    /// `sum_h w_h relu(q_h . k)` of every key, in the order of the heads; products are summed in the order of the values.
+    #[inline(always)]
+    fn scores(&self, query: &[f32], head_weights: &[f32]) -> [f32; KEYS] {
+        let size = self.keys[0].len();
+        let mut scores = [0.0; KEYS];
+        for (queries, weights) in query.chunks(HEADS * size).zip(head_weights.chunks(HEADS)) {
+            // A group that is not full repeats its first head, and forgets what comes of that.
+            let heads = core::array::from_fn(|h| queries.get(h * size..(h + 1) * size).unwrap_or(&queries[..size]));
+            let mut products = [[0.0; KEYS]; HEADS];
+            add_products(&mut products, heads, &self.first[..size.min(DEPTH)]);
+            for start in (DEPTH..size).step_by(DEPTH) {
+                let mut more = [[0.0; KEYS]; DEPTH];
+                transpose(&self.keys, start, &mut more);
+                add_products(&mut products, heads.map(|q| &q[start..]), &more[..DEPTH.min(size - start)]);
+            }
+            for (w, products) in weights.iter().zip(&products) {
+                for i in 0..KEYS {
+                    scores[i] += w * products[i].max(0.0);
+                }
+            }
+        }
+        scores
+    }
+}
+
+/// `out[l][j] = keys[j][start + l]`, as far as both go.
 #[inline(always)]
-fn score(query: &[f32], head_weights: &[f32], size: usize, key: &[f32]) -> f32 {
-    let mut score = 0.0;
-    for (queries, w) in query.chunks(4 * size).zip(head_weights.chunks(4)) {
-        // A group that is not full repeats its first head, and forgets what comes of that.
-        let head = |h: usize| queries.get(h * size..(h + 1) * size).unwrap_or(&queries[..size]);
-        let products = dot4(key, [head(0), head(1), head(2), head(3)]);
-        for (w, product) in w.iter().zip(products) {
-            score += w * product.max(0.0);
+fn transpose(keys: &[&[f32]; KEYS], start: usize, out: &mut [[f32; KEYS]; DEPTH]) {
+    let len = DEPTH.min(keys[0].len() - start);
+    let keys: [&[f32]; KEYS] = core::array::from_fn(|j| &keys[j][start..][..len]);
+    for (l, out) in out[..len].iter_mut().enumerate() {
+        for j in 0..KEYS {
+            out[j] = keys[j][l];
         }
     }
-    score
+}
+
+/// `products[h][j] += sum_l q_h[l] k[l][j]`, in the order of l.
+#[inline(always)]
+fn add_products(products: &mut [[f32; KEYS]; HEADS], queries: [&[f32]; HEADS], keys: &[[f32; KEYS]]) {
+    let query = |h: usize| &queries[h][..keys.len()];
+    let (q0, q1, q2, q3) = (query(0), query(1), query(2), query(3));
+    // Named one by one, so that they stay in registers.
+    let [mut p0, mut p1, mut p2, mut p3] = *products;
+    for l in 0..keys.len() {
+        let keys = &keys[l];
+        axpy(q0[l], keys, &mut p0);
+        axpy(q1[l], keys, &mut p1);
+        axpy(q2[l], keys, &mut p2);
+        axpy(q3[l], keys, &mut p3);
+    }
+    *products = [p0, p1, p2, p3];
 }

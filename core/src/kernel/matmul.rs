@@ -4,7 +4,7 @@
 //! the thread: decode and prefill give the same bits.
 
 use super::acts::{Acts, Q8Row};
-use super::math::{LANES, dot_into, sum_lanes};
+use super::math::{LANES, Lanes4, dots_into, sum_lanes4};
 use super::{Context, MatmulMode};
 use crate::arch::disjoint::{Columns, Target, for_each_columns};
 use crate::arch::integer;
@@ -115,42 +115,48 @@ fn block(cx: &Context<'_>, job: &Job<'_>, first: usize, mut columns: Columns<'_>
         integer::matmul(cx.level, &job.weights, first, &x, job.count, &mut columns);
         return;
     }
-    for i in 0..columns.width() {
+    for i in (0..columns.width()).step_by(2) {
+        // An odd last row meets itself, as do what is missing of the last rows of x: forgotten afterwards.
+        let n = 2.min(columns.width() - i);
+        let rows = [first + i, first + i + n - 1];
         for t in (0..job.count).step_by(TILE) {
-            let n = TILE.min(job.count - t);
-            let rows = core::array::from_fn(|j| job.x.row(x_row(t + j.min(n - 1))));
-            let mut sums = [0.0; TILE];
+            let x = core::array::from_fn(|j| job.x.row(x_row((t + j).min(job.count - 1))));
+            let count = TILE.min(job.count - t);
+            let mut sums = [[0.0; 2]; TILE];
             cx.level.vectorize(
                 #[inline(always)]
-                || dot_f32(&job.weights, first + i, &rows, &mut sums[..n]),
+                || dots_f32(&job.weights, rows, &x, &mut sums[..count.next_multiple_of(2)]),
             );
-            for (j, sum) in sums[..n].iter().enumerate() {
-                columns.row(t + j)[i] = *sum;
+            for (j, sums) in sums[..count].iter().enumerate() {
+                columns.row(t + j)[i..i + n].copy_from_slice(&sums[..n]);
             }
         }
     }
 }
 
-/// `sums[j] = W[row] . x[j]` in f32: the row decoded 256 weights at a time.
+/// `sums[j][i] = W[rows[i]] . x[j]` in f32, for an even number of j: the rows decoded 256 weights at a time.
 #[inline(always)]
-fn dot_f32(weights: &Matrix<'_>, row: usize, x: &[&[f32]; TILE], sums: &mut [f32]) {
-    let mut lanes = [[0.0; LANES]; TILE];
-    let mut decoded = [0.0; CHUNK];
-    let plain = weights.as_f32(row);
+fn dots_f32(weights: &Matrix<'_>, rows: [usize; 2], x: &[&[f32]; TILE], sums: &mut [[f32; 2]]) {
+    let mut lanes: [Lanes4; TILE / 2] = [[[[0.0; LANES]; 2]; 2]; TILE / 2];
+    let lanes = &mut lanes[..sums.len() / 2];
+    let mut decoded = [[0.0; CHUNK]; 2];
+    let plain = rows.map(|row| weights.as_f32(row));
     for start in (0..weights.cols()).step_by(CHUNK) {
         let len = CHUNK.min(weights.cols() - start);
         let w = match plain {
-            Some(row) => &row[start..start + len],
-            None => {
-                weights.decode(row, start, &mut decoded[..len]);
-                &decoded[..len]
+            [Some(first), Some(second)] => [&first[start..][..len], &second[start..][..len]],
+            _ => {
+                for (decoded, row) in decoded.iter_mut().zip(rows) {
+                    weights.decode(row, start, &mut decoded[..len]);
+                }
+                decoded.each_ref().map(|row| &row[..len])
             }
         };
-        for (lanes, x) in lanes[..sums.len()].iter_mut().zip(x) {
-            dot_into(lanes, w, &x[start..]);
+        for (lanes, x) in lanes.iter_mut().zip(x.as_chunks::<2>().0) {
+            dots_into(lanes, w, x.map(|x| &x[start..]));
         }
     }
-    for (sum, lanes) in sums.iter_mut().zip(lanes) {
-        *sum = sum_lanes(lanes);
+    for (sums, lanes) in sums.as_chunks_mut().0.iter_mut().zip(lanes) {
+        *sums = sum_lanes4(lanes);
     }
 }
