@@ -32,10 +32,10 @@ pub struct SessionParams {
 }
 
 impl SessionParams {
-    /// `context` positions, batches of up to 128 tokens, 32 positions of rewind, the default numbers, the best level.
+    /// `context` positions, batches of up to 512 tokens, 32 positions of rewind, the default numbers, the best level.
     pub fn new(context: usize) -> Self {
         let (matmul, cache) = (MatmulMode::default(), CacheFormat::default());
-        Self { context, batch: context.clamp(1, 128), rewind: 32.min(context), matmul, cache, level: Level::detect() }
+        Self { context, batch: context.clamp(1, 512), rewind: 32.min(context), matmul, cache, level: Level::detect() }
     }
 
     fn check(&self, config: &Config) -> Result<()> {

@@ -32,9 +32,8 @@ self_cell!(
 /// A session's parameters; a `batch` of 0 is the core's choice.
 pub(crate) fn params(context: usize, batch: usize, exact: bool) -> SessionParams {
     let mut params = SessionParams::new(context);
-    if batch > 0 {
-        params.batch = batch;
-    }
+    // A page's memory is small: batches are shorter than elsewhere unless somebody asks.
+    params.batch = if batch > 0 { batch } else { params.batch.min(128) };
     if exact {
         params.matmul = MatmulMode::Exact;
     }

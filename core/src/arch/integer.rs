@@ -29,7 +29,7 @@ pub const ROWS: usize = 16;
 pub(super) const SIDE_BY_SIDE: usize = 4;
 
 /// Activations whose outputs are accumulated beside one another.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 
 /// What codes are raised by to be unsigned and of seven bits; 0 where they are already, or never can be.
 pub(super) const fn raise(dtype: DType) -> i8 {
