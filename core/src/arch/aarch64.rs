@@ -161,17 +161,27 @@ pub(super) fn shl_i<const N: i32>(v: Ints) -> Ints {
 pub(super) struct Multiply;
 
 impl Dot for Multiply {
-    type W = Bytes;
-    type X = Bytes;
+    type W = int8x16_t;
+    type X = int8x16_t;
+    type Sum = int16x8_t;
+    const SHORT: bool = true;
 
     #[inline(always)]
-    fn dot(acc: Ints, w: Bytes, x: Bytes) -> Ints {
+    fn weights(codes: Bytes) -> int8x16_t {
         // SAFETY: NEON is part of the target.
-        unsafe {
-            let (w, x) = (vreinterpretq_s8_u8(w), vreinterpretq_s8_u8(x));
-            let low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
-            vpadalq_s16(acc, vmlal_high_s8(low, w, x))
-        }
+        unsafe { vreinterpretq_s8_u8(codes) }
+    }
+
+    #[inline(always)]
+    fn activations(codes: Bytes) -> int8x16_t {
+        Self::weights(codes)
+    }
+
+    #[inline(always)]
+    fn splat([a, b, c, d]: [u8; 4]) -> int8x16_t {
+        let (ab, cd) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+        // SAFETY: NEON is part of the target.
+        unsafe { vreinterpretq_s8_u16(vcombine_u16(vdup_n_u16(ab), vdup_n_u16(cd))) }
     }
 
     /// Every row's first two codes, then every row's last two.
@@ -185,20 +195,21 @@ impl Dot for Multiply {
     }
 
     #[inline(always)]
-    fn rows(unit: Bytes) -> Bytes {
-        unit
-    }
-
-    #[inline(always)]
-    fn splat([a, b, c, d]: [u8; 4]) -> Bytes {
-        let (ab, cd) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+    fn zero() -> int16x8_t {
         // SAFETY: NEON is part of the target.
-        unsafe { vreinterpretq_u8_u16(vcombine_u16(vdup_n_u16(ab), vdup_n_u16(cd))) }
+        unsafe { vdupq_n_s16(0) }
     }
 
     #[inline(always)]
-    fn dot_rows(acc: Ints, w: Bytes, x: Bytes) -> Ints {
-        Self::dot(acc, w, x)
+    fn dot(sum: int16x8_t, w: int8x16_t, x: int8x16_t) -> int16x8_t {
+        // SAFETY: NEON is part of the target.
+        unsafe { vmlal_high_s8(vmlal_s8(sum, vget_low_s8(w), vget_low_s8(x)), w, x) }
+    }
+
+    #[inline(always)]
+    fn widen(sum: int16x8_t) -> Ints {
+        // SAFETY: NEON is part of the target.
+        unsafe { vpaddlq_s16(sum) }
     }
 }
 
@@ -209,32 +220,17 @@ pub(super) struct DotProduct;
 impl Dot for DotProduct {
     type W = Bytes;
     type X = Bytes;
+    type Sum = Ints;
+    const SHORT: bool = false;
 
-    /// In assembly: the intrinsic is not stable yet.
     #[inline(always)]
-    fn dot(mut acc: Ints, w: Bytes, x: Bytes) -> Ints {
-        // SAFETY: the instruction is there: this type's contract.
-        unsafe {
-            asm!(
-                ".arch_extension dotprod",
-                "sdot {acc:v}.4s, {w:v}.16b, {x:v}.16b",
-                acc = inout(vreg) acc,
-                w = in(vreg) w,
-                x = in(vreg) x,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-        }
-        acc
+    fn weights(codes: Bytes) -> Bytes {
+        codes
     }
 
     #[inline(always)]
-    fn lay_out(unit: Bytes) -> Bytes {
-        unit
-    }
-
-    #[inline(always)]
-    fn rows(unit: Bytes) -> Bytes {
-        unit
+    fn activations(codes: Bytes) -> Bytes {
+        codes
     }
 
     #[inline(always)]
@@ -244,7 +240,34 @@ impl Dot for DotProduct {
     }
 
     #[inline(always)]
-    fn dot_rows(acc: Ints, w: Bytes, x: Bytes) -> Ints {
-        Self::dot(acc, w, x)
+    fn lay_out(unit: Bytes) -> Bytes {
+        unit
+    }
+
+    #[inline(always)]
+    fn zero() -> Ints {
+        splat_i(0)
+    }
+
+    /// In assembly: the intrinsic is not stable yet.
+    #[inline(always)]
+    fn dot(mut sum: Ints, w: Bytes, x: Bytes) -> Ints {
+        // SAFETY: the instruction is there: this type's contract.
+        unsafe {
+            asm!(
+                ".arch_extension dotprod",
+                "sdot {sum:v}.4s, {w:v}.16b, {x:v}.16b",
+                sum = inout(vreg) sum,
+                w = in(vreg) w,
+                x = in(vreg) x,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn widen(sum: Ints) -> Ints {
+        sum
     }
 }

@@ -294,6 +294,8 @@ pub fn matmul<'x>(
             Kind::Simd128 => super::wasm32::simd128(&work, columns),
             #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
             Kind::RelaxedSimd => super::wasm32::relaxed_simd(&work, columns),
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Kind::RelaxedSimd16 => super::wasm32::relaxed_simd_16(&work, columns),
             _ => block(Scalar, &work, columns),
         }
     }

@@ -22,12 +22,22 @@ pub enum Kind {
     Simd128,
     /// SIMD128 and relaxed SIMD, as compiled.
     RelaxedSimd,
+    /// The same, adding products in 16 bits: where the engine has no single instruction for sums of 32.
+    RelaxedSimd16,
 }
 
 impl Kind {
     /// All of them, each architecture's slowest first.
-    pub const ALL: [Self; 7] =
-        [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon, Self::NeonDot, Self::Simd128, Self::RelaxedSimd];
+    pub const ALL: [Self; 8] = [
+        Self::Scalar,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Neon,
+        Self::NeonDot,
+        Self::Simd128,
+        Self::RelaxedSimd,
+        Self::RelaxedSimd16,
+    ];
 
     /// The name that the `dsv4` command takes.
     pub const fn name(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Kind {
             Self::NeonDot => "neon-dot",
             Self::Simd128 => "simd128",
             Self::RelaxedSimd => "relaxed-simd",
+            Self::RelaxedSimd16 => "relaxed-simd-16",
         }
     }
 }
@@ -70,6 +81,8 @@ impl Level {
             Kind::NeonDot => super::aarch64::has_dotprod(),
             Kind::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
             Kind::RelaxedSimd => cfg!(all(target_arch = "wasm32", target_feature = "relaxed-simd")),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::RelaxedSimd16 => super::wasm32::pairs_are_cut(),
             _ => false,
         };
         has.then_some(Self(kind))

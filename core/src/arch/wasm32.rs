@@ -13,7 +13,27 @@ pub(super) fn simd128(work: &Work<'_>, columns: &mut Columns<'_>) {
 /// The level of relaxed SIMD.
 #[cfg(target_feature = "relaxed-simd")]
 pub(super) fn relaxed_simd(work: &Work<'_>, columns: &mut Columns<'_>) {
-    lanes::block::<Relaxed, Simd128>(work, columns);
+    lanes::block::<Relaxed<false>, Simd128>(work, columns);
+}
+
+/// The level of relaxed SIMD whose sums are of 16 bits.
+#[cfg(target_feature = "relaxed-simd")]
+pub(super) fn relaxed_simd_16(work: &Work<'_>, columns: &mut Columns<'_>) {
+    lanes::block::<Relaxed<true>, Simd128>(work, columns);
+}
+
+/// Whether the engine makes relaxed SIMD's 32-bit dot product of the 16-bit one (`pmaddubsw`, of x86-64 processors without
+/// AVX-VNNI), in five instructions. It shows in what the standard leaves open: there 255 counts as such, and the sum of
+/// two products is cut to 16 bits. Elsewhere one instruction does it.
+#[cfg(target_feature = "relaxed-simd")]
+pub(super) fn pairs_are_cut() -> bool {
+    let sums = i32x4_relaxed_dot_i8x16_i7x16_add(i8x16_splat(127), core::hint::black_box(i8x16_splat(-1)), splat_i(0));
+    i32x4_extract_lane::<0>(sums) == 2 * i32::from(i16::MAX)
+}
+
+#[cfg(not(target_feature = "relaxed-simd"))]
+pub(super) fn pairs_are_cut() -> bool {
+    false
 }
 
 /// Sixteen bytes.
@@ -157,12 +177,23 @@ pub(super) struct Simd128;
 impl Dot for Simd128 {
     type W = [v128; 2];
     type X = [v128; 2];
+    type Sum = Ints;
+    const SHORT: bool = false;
 
     #[inline(always)]
-    fn dot(acc: Ints, w: Bytes, x: Bytes) -> Ints {
-        let low = i32x4_dot_i16x8(i16x8_extend_low_i8x16(w), i16x8_extend_low_i8x16(x));
-        let high = i32x4_dot_i16x8(i16x8_extend_high_i8x16(w), i16x8_extend_high_i8x16(x));
-        i32x4_add(i32x4_add(acc, low), high)
+    fn weights(codes: Bytes) -> [v128; 2] {
+        [i16x8_extend_low_i8x16(codes), i16x8_extend_high_i8x16(codes)]
+    }
+
+    #[inline(always)]
+    fn activations(codes: Bytes) -> [v128; 2] {
+        Self::weights(codes)
+    }
+
+    #[inline(always)]
+    fn splat(codes: [u8; 4]) -> [v128; 2] {
+        let x = i16x8_extend_low_i8x16(u32x4_splat(u32::from_le_bytes(codes)));
+        [i32x4_shuffle::<0, 0, 0, 0>(x, x), i32x4_shuffle::<1, 1, 1, 1>(x, x)]
     }
 
     /// Every row's first two codes, then every row's last two.
@@ -172,46 +203,44 @@ impl Dot for Simd128 {
     }
 
     #[inline(always)]
-    fn rows(unit: Bytes) -> [v128; 2] {
-        [i16x8_extend_low_i8x16(unit), i16x8_extend_high_i8x16(unit)]
+    fn zero() -> Ints {
+        splat_i(0)
     }
 
     #[inline(always)]
-    fn splat(codes: [u8; 4]) -> [v128; 2] {
-        let x = i16x8_extend_low_i8x16(u32x4_splat(u32::from_le_bytes(codes)));
-        [i32x4_shuffle::<0, 0, 0, 0>(x, x), i32x4_shuffle::<1, 1, 1, 1>(x, x)]
+    fn dot(sum: Ints, w: [v128; 2], x: [v128; 2]) -> Ints {
+        i32x4_add(sum, i32x4_add(i32x4_dot_i16x8(w[0], x[0]), i32x4_dot_i16x8(w[1], x[1])))
     }
 
     #[inline(always)]
-    fn dot_rows(acc: Ints, w: [v128; 2], x: [v128; 2]) -> Ints {
-        i32x4_add(i32x4_add(acc, i32x4_dot_i16x8(w[0], x[0])), i32x4_dot_i16x8(w[1], x[1]))
+    fn widen(sum: Ints) -> Ints {
+        sum
     }
 }
 
-/// Relaxed SIMD's dot product. Engines differ only where the second operand's top bit is set, or where two products do
-/// not fit 16 bits: the weights, of seven bits, are that operand.
+/// Relaxed SIMD's products of bytes, whose weights are of seven bits: engines differ only where the second operand's top
+/// bit is set, or where two products do not fit 16 bits.
+///
+/// The sums are of 32 bits, or SHORT: of 16.
 #[cfg(target_feature = "relaxed-simd")]
 #[derive(Clone, Copy)]
-pub(super) struct Relaxed;
+pub(super) struct Relaxed<const SHORT: bool>;
 
 #[cfg(target_feature = "relaxed-simd")]
-impl Dot for Relaxed {
+impl<const SHORT: bool> Dot for Relaxed<SHORT> {
     type W = v128;
     type X = v128;
+    type Sum = v128;
+    const SHORT: bool = SHORT;
 
     #[inline(always)]
-    fn dot(acc: Ints, w: Bytes, x: Bytes) -> Ints {
-        i32x4_relaxed_dot_i8x16_i7x16_add(x, w, acc)
+    fn weights(codes: Bytes) -> v128 {
+        codes
     }
 
     #[inline(always)]
-    fn lay_out(unit: Bytes) -> Bytes {
-        unit
-    }
-
-    #[inline(always)]
-    fn rows(unit: Bytes) -> v128 {
-        unit
+    fn activations(codes: Bytes) -> v128 {
+        codes
     }
 
     #[inline(always)]
@@ -220,7 +249,26 @@ impl Dot for Relaxed {
     }
 
     #[inline(always)]
-    fn dot_rows(acc: Ints, w: v128, x: v128) -> Ints {
-        Self::dot(acc, w, x)
+    fn lay_out(unit: Bytes) -> Bytes {
+        unit
+    }
+
+    #[inline(always)]
+    fn zero() -> v128 {
+        splat_i(0)
+    }
+
+    #[inline(always)]
+    fn dot(sum: v128, w: v128, x: v128) -> v128 {
+        if SHORT {
+            i16x8_add(sum, i16x8_relaxed_dot_i8x16_i7x16(x, w))
+        } else {
+            i32x4_relaxed_dot_i8x16_i7x16_add(x, w, sum)
+        }
+    }
+
+    #[inline(always)]
+    fn widen(sum: v128) -> Ints {
+        if SHORT { i32x4_extadd_pairwise_i16x8(sum) } else { sum }
     }
 }

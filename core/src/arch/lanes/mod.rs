@@ -15,31 +15,38 @@ use super::disjoint::Columns;
 use super::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise};
 use crate::dtype::DType;
 use crate::quant;
+use core::hint::black_box;
 use core::marker::PhantomData;
 use v::{Bytes, Floats, Ints, TOGETHER};
 use weights::Weights;
 
 /// How a level multiplies codes.
 pub(super) trait Dot: Copy {
-    /// Four rows of four weights.
+    /// Sixteen weights.
     type W: Copy;
-    /// Four activations, four times.
+    /// Sixteen activations, or four of them four times.
     type X: Copy;
+    /// Sums of a few products.
+    type Sum: Copy;
+    /// Whether these are of 16 bits, each of two products at a time: then only some fit ([`Format::FIT`]).
+    const SHORT: bool;
 
-    /// `acc` plus sixteen products, four to a lane, whichever.
-    fn dot(acc: Ints, w: Bytes, x: Bytes) -> Ints;
+    fn weights(codes: Bytes) -> Self::W;
 
-    /// Four rows of four codes as [`Dot::rows`] wants them.
-    fn lay_out(unit: Bytes) -> Bytes;
+    fn activations(codes: Bytes) -> Self::X;
 
-    /// What [`Dot::lay_out`] made.
-    fn rows(unit: Bytes) -> Self::W;
-
-    /// Four codes of an activation.
+    /// Four activations, four times, for weights that [`Dot::lay_out`] made.
     fn splat(codes: [u8; 4]) -> Self::X;
 
-    /// `acc` plus the four products of each row in its lane.
-    fn dot_rows(acc: Ints, w: Self::W, x: Self::X) -> Ints;
+    /// Four rows of four codes, so that the products of each row come to its lane.
+    fn lay_out(unit: Bytes) -> Bytes;
+
+    fn zero() -> Self::Sum;
+
+    /// `sum` plus sixteen products, four to a lane.
+    fn dot(sum: Self::Sum, w: Self::W, x: Self::X) -> Self::Sum;
+
+    fn widen(sum: Self::Sum) -> Ints;
 }
 
 /// [`integer::block`], compiled once for each type. `F` multiplies codes of eight bits, `D` those of seven.
@@ -54,7 +61,7 @@ pub(super) fn block<D: Dot, F: Dot>(work: &Work<'_>, columns: &mut Columns<'_>) 
                         const DTYPE: DType = DType::$dtype;
 
                         #[inline(always)]
-                        fn load(row: Row<'_>, start: usize, len: usize) -> Weights {
+                        fn whole(row: Row<'_>, start: usize, len: usize) -> Option<Weights> {
                             $load(row, start, len)
                         }
                     }
@@ -76,18 +83,35 @@ pub(super) fn block<D: Dot, F: Dot>(work: &Work<'_>, columns: &mut Columns<'_>) 
         Q4_K D: weights::q4_k,
         Q5_K D: weights::q5_k,
         Q6_K D: weights::q6_k,
-        IQ1_S D: weights::generic,
-        IQ1_M D: weights::generic,
+        IQ1_S D: weights::none,
+        IQ1_M D: weights::none,
         IQ2_XXS D: weights::iq2_xxs,
         IQ2_XS D: weights::iq2_xs,
         IQ2_S D: weights::iq2_s,
-        IQ3_XXS D: weights::generic,
-        IQ3_S D: weights::generic,
+        IQ3_XXS D: weights::none,
+        IQ3_S D: weights::none,
         IQ4_NL F: weights::iq4_nl,
         IQ4_XS F: weights::iq4_xs,
         MXFP4 D: weights::mxfp4,
-        FP4_E2M1 D: weights::generic,
+        FP4_E2M1 D: weights::none,
     );
+}
+
+/// The largest magnitude of a code, as raised.
+const fn largest(dtype: DType) -> i32 {
+    match dtype {
+        DType::Q2_K => 3,
+        DType::Q3_K => 7,
+        DType::Q4_0 | DType::Q4_1 | DType::Q4_K => 15,
+        DType::IQ1_S | DType::IQ1_M => 18,
+        DType::MXFP4 | DType::FP4_E2M1 => 24,
+        DType::IQ3_S => 30,
+        DType::Q5_0 | DType::Q5_1 | DType::Q5_K => 31,
+        DType::Q6_K => 63,
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 86,
+        DType::IQ3_XXS => 124,
+        _ => 128,
+    }
 }
 
 /// A type of weights.
@@ -96,9 +120,11 @@ trait Format: Copy {
     const WIDE: bool = quant::sub_block(Self::DTYPE) == 32;
     const OFFSET: bool = quant::has_offset(Self::DTYPE);
     const RAISE: i32 = raise(Self::DTYPE) as i32;
+    /// Pairs of products that surely fit 16 bits, activations being at most 127.
+    const FIT: usize = i16::MAX as usize / (2 * 127 * largest(Self::DTYPE) as usize);
 
-    /// Columns `start..start + len` of `row`.
-    fn load(row: Row<'_>, start: usize, len: usize) -> Weights;
+    /// Columns `start..start + len` of `row`, where they are a whole chunk of whole blocks.
+    fn whole(row: Row<'_>, start: usize, len: usize) -> Option<Weights>;
 }
 
 #[derive(Clone, Copy)]
@@ -125,18 +151,9 @@ impl<F: Format, D: Dot> Isa for Lanes<F, D> {
 
     #[inline(always)]
     fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), tile: &mut Tile) {
-        let w = F::load(row, start, len);
-        let codes = bytemuck::cast_mut::<_, [[u8; 16]; 16]>(&mut tile.rows[r]);
-        for i in 0..16 {
-            v::store(w.codes[i], &mut codes[i]);
-        }
-        let scales = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut tile.row_scales[r]);
-        let offsets = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut tile.row_offsets[r]);
-        for i in 0..if F::WIDE { 2 } else { 4 } {
-            v::store(v::float_bytes(w.scales[i]), &mut scales[i]);
-            if F::OFFSET {
-                v::store(v::float_bytes(w.offsets[i]), &mut offsets[i]);
-            }
+        match F::whole(row, start, len) {
+            Some(w) => put::<F>(&w, r, tile),
+            None => put::<F>(&weights::generic(row, start, len), r, tile),
         }
     }
 
@@ -147,11 +164,23 @@ impl<F: Format, D: Dot> Isa for Lanes<F, D> {
 
     #[inline(always)]
     fn tile(self, _: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
-        match (F::WIDE, F::OFFSET) {
-            (true, true) => tile_all::<D, true, true>(F::RAISE, tile, chunk, x, out),
-            (true, false) => tile_all::<D, true, false>(F::RAISE, tile, chunk, x, out),
-            (false, true) => tile_all::<D, false, true>(F::RAISE, tile, chunk, x, out),
-            (false, false) => tile_all::<D, false, false>(F::RAISE, tile, chunk, x, out),
+        tile_all::<F, D>(tile, chunk, x, out);
+    }
+}
+
+/// Writes a row of the tile.
+#[inline(always)]
+fn put<F: Format>(w: &Weights, r: usize, tile: &mut Tile) {
+    let codes = bytemuck::cast_mut::<_, [[u8; 16]; 16]>(&mut tile.rows[r]);
+    for i in 0..16 {
+        v::store(w.codes[i], &mut codes[i]);
+    }
+    let scales = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut tile.row_scales[r]);
+    let offsets = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut tile.row_offsets[r]);
+    for i in 0..if F::WIDE { 2 } else { 4 } {
+        v::store(v::float_bytes(w.scales[i]), &mut scales[i]);
+        if F::OFFSET {
+            v::store(v::float_bytes(w.offsets[i]), &mut offsets[i]);
         }
     }
 }
@@ -172,13 +201,38 @@ fn add_adjacent(a: Floats, b: Floats) -> Floats {
 fn one_row<F: Format, D: Dot, const T: usize>(row: Row<'_>, cols: usize, x: &[RowX<'_>; T]) -> [f32; T] {
     let mut out = [0.0; T];
     for chunk in 0..cols.div_ceil(CHUNK) {
-        let Some(x) = chunks(x, chunk) else { continue };
-        let w = F::load(row, chunk * CHUNK, CHUNK.min(cols - chunk * CHUNK));
-        for t in 0..T {
-            out[t] += if F::WIDE { chunk_of_32::<F, D>(&w, x[t]) } else { chunk_of_16::<F, D>(&w, x[t]) };
+        let Some(x) = chunks(x, chunk) else { break };
+        let (start, len) = (chunk * CHUNK, CHUNK.min(cols - chunk * CHUNK));
+        match F::whole(row, start, len) {
+            Some(w) => {
+                for t in 0..T {
+                    out[t] += one_chunk::<F, D>(&w, x[t]);
+                }
+            }
+            None => odd_chunk::<F, D, T>(row, (start, len), &x, &mut out),
         }
     }
     out
+}
+
+/// A chunk that is not whole, or of a type that is unpacked through memory.
+#[inline(never)]
+fn odd_chunk<F: Format, D: Dot, const T: usize>(
+    row: Row<'_>,
+    (start, len): (usize, usize),
+    x: &[ChunkX<'_>; T],
+    out: &mut [f32; T],
+) {
+    let w = weights::generic(row, start, len);
+    for t in 0..T {
+        out[t] += one_chunk::<F, D>(&w, x[t]);
+    }
+}
+
+/// One chunk of one row against one activation.
+#[inline(always)]
+fn one_chunk<F: Format, D: Dot>(w: &Weights, x: ChunkX<'_>) -> f32 {
+    if F::WIDE { chunk_of_32::<F, D>(w, x) } else { chunk_of_16::<F, D>(w, x) }
 }
 
 /// One chunk of one row, in blocks of 32, against one activation.
@@ -192,7 +246,13 @@ fn chunk_of_32<F: Format, D: Dot>(w: &Weights, x: ChunkX<'_>) -> f32 {
         let mut sums = [zero(); 4];
         for b in 0..4 {
             let i = 8 * half + 2 * b;
-            sums[b] = D::dot(D::dot(zero(), w.codes[i], v::load(&codes[i])), w.codes[i + 1], v::load(&codes[i + 1]));
+            let (w0, w1) = (D::weights(w.codes[i]), D::weights(w.codes[i + 1]));
+            let (x0, x1) = (D::activations(v::load(&codes[i])), D::activations(v::load(&codes[i + 1])));
+            sums[b] = if !D::SHORT || F::FIT >= 2 {
+                D::widen(D::dot(D::dot(D::zero(), w0, x0), w1, x1))
+            } else {
+                v::add_i(D::widen(D::dot(D::zero(), w0, x0)), D::widen(D::dot(D::zero(), w1, x1)))
+            };
         }
         let mut sum = v::sums(sums);
         let x_sum = v::add_pairs_i16(v::load(&x_sums[half]));
@@ -223,7 +283,8 @@ fn chunk_of_16<F: Format, D: Dot>(w: &Weights, x: ChunkX<'_>) -> f32 {
             let q = 2 * half + quarter;
             let mut sums = [zero(); 4];
             for b in 0..4 {
-                sums[b] = D::dot(zero(), w.codes[4 * q + b], v::load(&codes[4 * q + b]));
+                let (w, x) = (w.codes[4 * q + b], v::load(&codes[4 * q + b]));
+                sums[b] = D::widen(D::dot(D::zero(), D::weights(w), D::activations(x)));
             }
             let mut sum = v::sums(sums);
             if F::RAISE != 0 {
@@ -282,24 +343,25 @@ fn transpose_floats(from: &[[f32; 16]; 16], to: &mut [[f32; 16]; 16], quarters: 
     }
 }
 
-/// One chunk of sixteen rows against all activations, a few at a time.
-fn tile_all<D: Dot, const WIDE: bool, const OFFSET: bool>(
-    raise: i32,
-    tile: &Tile,
-    chunk: usize,
-    x: &[RowX<'_>],
-    out: &mut [[f32; ROWS]],
-) {
+/// One chunk of sixteen rows against all activations, a few at a time. A function of its own, for each type: engines
+/// allot registers badly in long ones.
+#[inline(never)]
+fn tile_all<F: Format, D: Dot>(tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
+    let mut waiting = [[[v::splat_f(0.0); ROWS / 4]; TOGETHER]; 3];
+    // Units whose products are added before they are widened. Not known to the compiler, or it would unroll the loop over
+    // them, load all their weights first, and have no registers left.
+    let fit = black_box(if D::SHORT { F::FIT } else { usize::MAX / 2 });
     let (x_many, x_one) = x.as_chunks::<TOGETHER>();
     let (out_many, out_one) = out[..x.len()].as_chunks_mut::<TOGETHER>();
     for (x, out) in x_many.iter().zip(out_many) {
         if let Some(x) = chunks(x, chunk) {
-            tile_step::<D, TOGETHER, WIDE, OFFSET>(raise, tile, &x, out);
+            tile_step::<F, D, TOGETHER>(tile, &x, fit, &mut waiting, out);
         }
     }
+    let mut waiting = [[[v::splat_f(0.0); ROWS / 4]; 1]; 3];
     for (x, out) in x_one.iter().zip(out_one) {
         if let Some(x) = chunks(&[*x], chunk) {
-            tile_step::<D, 1, WIDE, OFFSET>(raise, tile, &x, core::array::from_mut(out));
+            tile_step::<F, D, 1>(tile, &x, fit, &mut waiting, core::array::from_mut(out));
         }
     }
 }
@@ -307,30 +369,37 @@ fn tile_all<D: Dot, const WIDE: bool, const OFFSET: bool>(
 /// One value for each of the tile's rows and T activations.
 type Many<V, const T: usize> = [[V; ROWS / 4]; T];
 
-/// One chunk of sixteen rows against T activations.
+/// One chunk of sixteen rows against T activations; `waiting` is scratch: sums of 1, 2 and 4 leaves, until there are as
+/// many more.
 #[inline(always)]
-fn tile_step<D: Dot, const T: usize, const WIDE: bool, const OFFSET: bool>(
-    raise: i32,
+fn tile_step<F: Format, D: Dot, const T: usize>(
     tile: &Tile,
     x: &[ChunkX<'_>; T],
+    fit: usize,
+    waiting: &mut [Many<Floats, T>; 3],
     out: &mut [[f32; ROWS]; T],
 ) {
-    // Blocks of 32, or pairs of blocks of 16: the leaves of the tree of `integer` either way.
-    let mut leaves = [[[v::splat_f(0.0); ROWS / 4]; T]; 8];
-    for (b, leaf) in leaves.iter_mut().enumerate() {
-        *leaf = if WIDE {
-            tile_block::<D, T, 8, OFFSET>(raise, tile, x, b)
+    let mut sum = waiting[0];
+    for b in 0..8 {
+        // Blocks of 32, or pairs of blocks of 16: the leaves of the tree of `integer` either way.
+        sum = if F::WIDE {
+            tile_block::<F, D, T, 8>(tile, x, fit, b)
         } else {
-            let first = tile_block::<D, T, 4, OFFSET>(raise, tile, x, 2 * b);
-            add_many(&first, &tile_block::<D, T, 4, OFFSET>(raise, tile, x, 2 * b + 1))
+            let first = tile_block::<F, D, T, 4>(tile, x, fit, 2 * b);
+            add_many(&first, &tile_block::<F, D, T, 4>(tile, x, fit, 2 * b + 1))
         };
+        for (level, waiting) in waiting.iter_mut().enumerate() {
+            if b >> level & 1 == 0 {
+                *waiting = sum;
+                break;
+            }
+            sum = add_many(waiting, &sum);
+        }
     }
     for t in 0..T {
         let out = bytemuck::cast_mut::<_, [[u8; 16]; ROWS / 4]>(&mut out[t]);
         for four in 0..ROWS / 4 {
-            let pair = |b: usize| v::add_f(leaves[b][t][four], leaves[b + 1][t][four]);
-            let sum = v::add_f(v::add_f(pair(0), pair(2)), v::add_f(pair(4), pair(6)));
-            let sum = v::add_f(v::from_bytes(v::load(&out[four])), sum);
+            let sum = v::add_f(v::from_bytes(v::load(&out[four])), sum[t][four]);
             v::store(v::float_bytes(sum), &mut out[four]);
         }
     }
@@ -347,35 +416,48 @@ fn add_many<const T: usize>(a: &Many<Floats, T>, b: &Many<Floats, T>) -> Many<Fl
     sum
 }
 
-/// The scaled products of block `b`, of 4 * UNITS codes.
+/// The scaled products of block `b`, of 4 * UNITS codes, of which `fit` units at a time are added before they are widened.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
-fn tile_block<D: Dot, const T: usize, const UNITS: usize, const OFFSET: bool>(
-    raise: i32,
+fn tile_block<F: Format, D: Dot, const T: usize, const UNITS: usize>(
     tile: &Tile,
     x: &[ChunkX<'_>; T],
+    fit: usize,
     b: usize,
 ) -> Many<Floats, T> {
-    let units = bytemuck::cast_ref::<_, [[[u8; 16]; 4]; 64]>(&tile.codes);
+    // Cut to the block first: then all that follows lies at fixed distances.
+    let units = &bytemuck::cast_ref::<_, [[[u8; 16]; 4]; 64]>(&tile.codes).as_chunks::<UNITS>().0[b];
+    let mut x_units = [&[[0; 4]; UNITS]; T];
+    for t in 0..T {
+        x_units[t] = &bytemuck::cast_ref::<_, [[u8; 4]; 64]>(x[t].codes).as_chunks::<UNITS>().0[b];
+    }
     let mut x_sums = [0; T];
     let mut sums = [[zero(); ROWS / 4]; T];
     for t in 0..T {
         let of_16 = x[t].sums;
         x_sums[t] =
             if UNITS == 8 { i32::from(of_16[2 * b]) + i32::from(of_16[2 * b + 1]) } else { i32::from(of_16[b]) };
-        if !OFFSET {
-            sums[t] = [v::splat_i(-raise * x_sums[t]); ROWS / 4];
+        if F::RAISE != 0 {
+            sums[t] = [v::splat_i(-F::RAISE * x_sums[t]); ROWS / 4];
         }
     }
-    for unit in b * UNITS..(b + 1) * UNITS {
-        let mut splats = [D::splat([0; 4]); T];
-        for t in 0..T {
-            splats[t] = D::splat(bytemuck::cast_ref::<_, [[u8; 4]; 64]>(x[t].codes)[unit]);
-        }
-        for four in 0..ROWS / 4 {
-            let w = D::rows(v::load(&units[unit][four]));
+    for start in (0..UNITS).step_by(fit) {
+        let mut few = [[D::zero(); ROWS / 4]; T];
+        for unit in start..UNITS.min(start + fit) {
+            let mut splats = [D::splat([0; 4]); T];
             for t in 0..T {
-                sums[t][four] = D::dot_rows(sums[t][four], w, splats[t]);
+                splats[t] = D::splat(x_units[t][unit]);
+            }
+            for four in 0..ROWS / 4 {
+                let w = D::weights(v::load(&units[unit][four]));
+                for t in 0..T {
+                    few[t][four] = D::dot(few[t][four], w, splats[t]);
+                }
+            }
+        }
+        for t in 0..T {
+            for four in 0..ROWS / 4 {
+                sums[t][four] = v::add_i(sums[t][four], D::widen(few[t][four]));
             }
         }
     }
@@ -387,7 +469,7 @@ fn tile_block<D: Dot, const T: usize, const UNITS: usize, const OFFSET: bool>(
         for four in 0..ROWS / 4 {
             let scale = v::mul_f(v::from_bytes(v::load(&scales[four])), v::splat_f(x_scale));
             products[t][four] = v::mul_f(scale, v::to_f(sums[t][four]));
-            if OFFSET {
+            if F::OFFSET {
                 let x_sum = v::splat_f(x_scale * x_sums[t] as f32);
                 let offset = v::mul_f(v::from_bytes(v::load(&offsets[four])), x_sum);
                 products[t][four] = v::add_f(products[t][four], offset);

@@ -38,11 +38,9 @@ macro_rules! loaders {
     ($($name:ident($block:ident: [$bytes:literal; $blocks:literal]) $body:block)+) => {
         $(
             #[inline(always)]
-            pub(super) fn $name(row: Row<'_>, start: usize, len: usize) -> Weights {
-                let Some($block) = whole::<$bytes, $blocks>(row, start, len) else {
-                    return generic(row, start, len);
-                };
-                $body
+            pub(super) fn $name(row: Row<'_>, start: usize, len: usize) -> Option<Weights> {
+                let $block = whole::<$bytes, $blocks>(row, start, len)?;
+                Some($body)
             }
         )+
     };
@@ -57,6 +55,12 @@ fn whole<const BYTES: usize, const BLOCKS: usize>(
 ) -> Option<&[[u8; BYTES]; BLOCKS]> {
     let bytes = row.data.get(start / CHUNK * (BYTES * BLOCKS)..).filter(|_| len == CHUNK)?;
     bytes.get(..BYTES * BLOCKS)?.as_chunks().0.first_chunk()
+}
+
+/// Types that are always unpacked by [`generic`].
+#[inline(always)]
+pub(super) const fn none(_: Row<'_>, _: usize, _: usize) -> Option<Weights> {
+    None
 }
 
 /// Any type, any length.
