@@ -57,13 +57,34 @@ fn activations(len: usize, seed: &mut u64) -> Vec<f32> {
 /// Whether every level of this machine gives scalar's bits for a random matrix, for `count` activations together and one
 /// by one; else where it does not.
 pub fn check(dtype: DType, rows: usize, cols: usize, count: usize, seed: &mut u64) -> Result<(), String> {
-    let (data, scales) = bytes(dtype, rows, cols, seed);
-    let weights = Matrix::new(dtype, rows, cols, &data, &scales).unwrap();
+    let matrix = bytes(dtype, rows, cols, seed);
     let x = activations(count * cols, seed);
+    compare(dtype, (rows, cols), &matrix, &x, count)
+}
+
+/// [`check`] of sums as large as they get: nearly all bytes of the matrix are alike, codes of activations are 127 or -127.
+fn check_extremes(dtype: DType, rows: usize, cols: usize, count: usize, seed: &mut u64) -> Result<(), String> {
+    let (mut data, scales) = bytes(dtype, rows, cols, seed);
+    // The largest code of most types, and MXFP4's. Where scales are 16 bits of ones, they are no numbers.
+    let most = if random(seed).is_multiple_of(2) { 0xff } else { 0x77 };
+    data.iter_mut().for_each(|byte| *byte = if random(seed).is_multiple_of(8) { 0 } else { most });
+    let x: Vec<f32> = (0..count).flat_map(|t| vec![if t % 2 == 0 { 1.0 } else { -1.0 }; cols]).collect();
+    compare(dtype, (rows, cols), &(data, scales), &x, count)
+}
+
+/// Compares every level with scalar.
+fn compare(
+    dtype: DType,
+    (rows, cols): (usize, usize),
+    (data, scales): &(Vec<u8>, Vec<u8>),
+    x: &[f32],
+    count: usize,
+) -> Result<(), String> {
+    let weights = Matrix::new(dtype, rows, cols, data, scales).unwrap();
     for mode in [MatmulMode::Fast, MatmulMode::Exact] {
-        let want = product(Level::SCALAR, mode, weights, &x, count);
+        let want = product(Level::SCALAR, mode, weights, x, count);
         for level in Kind::ALL.into_iter().filter_map(Level::new) {
-            let got = product(level, mode, weights, &x, count);
+            let got = product(level, mode, weights, x, count);
             if want != got {
                 return Err(format!("{dtype:?} {rows}x{cols} {mode:?} {level:?}, {count} activations"));
             }
@@ -92,6 +113,7 @@ pub fn check_all(seed: u64) -> Result<(), String> {
             block => block * blocks,
         };
         check(dtype, rows, cols, count, &mut seed)?;
+        check_extremes(dtype, rows, cols, count, &mut seed)?;
     }
     Ok(())
 }
