@@ -26,7 +26,9 @@ def declarations() -> str:
 class Build(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-        command = ["cargo", "build", "--locked", "--release", "-p", "dsv4", "--lib", "--no-default-features"]
+        # The same crate types as CMakeLists.txt: without an rlib among them the compiler optimizes at link time.
+        command = ["cargo", "rustc", "--locked", "--release", "-p", "dsv4", "--lib", "--crate-type", "staticlib,cdylib"]
+        command += ["--no-default-features"]
         subprocess.run(command, cwd=ROOT, check=True)
         made = Path(self.directory) / "dsv4.cdef"
         made.parent.mkdir(parents=True, exist_ok=True)

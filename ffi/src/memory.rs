@@ -4,28 +4,33 @@ use bytemuck::{Pod, Zeroable};
 use dsv4_core::arena::ALIGN;
 use dsv4_core::error::{Error, Result};
 
-/// What regions are made of: one unit of the core's alignment.
+/// What regions are made of. The system has pages that are zero and that nobody has touched for allocations of no more than
+/// this alignment; it writes a zero to every byte of those that ask for more.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; ALIGN]);
+#[repr(C, align(16))]
+struct Unit([u8; 16]);
 
 /// A region that starts at a multiple of [`ALIGN`], freed when dropped. The operating system zeroes its pages as they
 /// are first touched.
 pub struct Memory {
-    lines: Box<[Line]>,
+    /// [`ALIGN`] bytes more than the region has, which starts at the first multiple of that.
+    units: Box<[Unit]>,
 }
 
 impl Memory {
     /// At least `bytes` bytes; [`Error::MemoryTooSmall`] if the system has not got them.
     pub fn new(bytes: usize) -> Result<Self> {
-        let lines = bytemuck::allocation::try_zeroed_slice_box(bytes.div_ceil(ALIGN))
-            .map_err(|()| Error::MemoryTooSmall { need: bytes as u64, got: 0 })?;
-        Ok(Self { lines })
+        let none = Error::MemoryTooSmall { need: bytes as u64, got: 0 };
+        let whole = bytes.checked_add(ALIGN).ok_or(none)?;
+        let units = bytemuck::allocation::try_zeroed_slice_box(whole.div_ceil(size_of::<Unit>()));
+        Ok(Self { units: units.map_err(|()| none)? })
     }
 
     /// Its bytes.
     pub fn bytes(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.lines)
+        let whole: &mut [u8] = bytemuck::cast_slice_mut(&mut self.units);
+        let start = whole.as_ptr().addr().wrapping_neg() % ALIGN;
+        &mut whole[start..]
     }
 }
 
