@@ -47,6 +47,7 @@ int main(int argc, char **argv) {
     if (status == DSV4_OK) status = dsv4_model_get_info(model, &info);
     sp.size = sizeof sp;
     sp.context = prefill + decode;
+    sp.batch = sp.context < 128 ? sp.context : 128;
     if (status == DSV4_OK) status = dsv4_session_new(model, &sp, &session, NULL);
     tokens = malloc((prefill + decode) * sizeof *tokens);
     logits = malloc((info.vocab + 1) * sizeof *logits);
@@ -54,7 +55,7 @@ int main(int argc, char **argv) {
     for (i = 0; i < prefill + decode; i++) tokens[i] = (uint32_t)(random_bits(&state) % info.vocab);
 
     /* Threads start and memory comes in before the clock runs. */
-    status = dsv4_session_eval(session, tokens, 1, logits, info.vocab);
+    status = dsv4_session_eval(session, tokens, sp.batch, logits, info.vocab);
     if (status == DSV4_OK) status = dsv4_session_rewind(session, 0);
     start = now();
     if (status == DSV4_OK) status = dsv4_session_eval(session, tokens, prefill, logits, info.vocab);
