@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
         }
         self.cache.fill(self.model.config(), position, fill);
         self.tokens[..position].fill(0);
-        (self.position, self.written) = (position, position);
+        (self.position, self.written, self.restored) = (position, position, 0);
         Ok(())
     }
 
