@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
     if (status == DSV4_OK) status = dsv4_model_get_info(model, &info);
     sp.size = sizeof sp;
     sp.context = prefill + decode;
-    sp.batch = sp.context < 128 ? sp.context : 128;
+    sp.batch = sp.context < 512 ? sp.context : 512; /* as the command's default */
     if (status == DSV4_OK) status = dsv4_session_new(model, &sp, &session, NULL);
     tokens = malloc((prefill + decode) * sizeof *tokens);
     logits = malloc((info.vocab + 1) * sizeof *logits);
