@@ -599,7 +599,7 @@ typedef struct dsv4_session_params {
      */
     size_t context;
     /*
-     Tokens evaluated together at most: more make prefill faster and memory larger, and never change results. 0: 128.
+     Tokens evaluated together at most: more make prefill faster and memory larger, and never change results. 0: 512.
      */
     size_t batch;
     /*

@@ -43,7 +43,7 @@ pub struct dsv4_session_params {
     pub size: usize,
     /// Tokens at most, up to the model's; 0: 4096, or the model's if that is less.
     pub context: usize,
-    /// Tokens evaluated together at most: more make prefill faster and memory larger, and never change results. 0: 128.
+    /// Tokens evaluated together at most: more make prefill faster and memory larger, and never change results. 0: 512.
     pub batch: usize,
     /// Tokens that dsv4_session_rewind can go back, at least; 0: 32. To position 0 it always can.
     pub rewind: usize,
