@@ -1,4 +1,4 @@
-//! Reading a block's bytes into registers.
+//! A block's bytes in registers: what AVX2 and AVX-512 read alike.
 
 use core::arch::x86_64::*;
 
@@ -75,4 +75,26 @@ pub(super) fn q3_k_scales(block: &[u8]) -> __m128i {
     let low = _mm_and_si128(low, _mm_set1_epi8(15));
     let high = _mm_slli_epi16::<4>(_mm_and_si128(high, _mm_set1_epi8(3)));
     _mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32))
+}
+
+/// Seven signs in each byte, and an eighth that makes their number even.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn even_signs(seven: __m256i) -> __m256i {
+    // The sign bit where a nibble's number of ones is odd.
+    let odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0,
+    ));
+    let nibble = _mm256_xor_si256(seven, _mm256_srli_epi16::<4>(seven));
+    let eighth = _mm256_shuffle_epi8(odd, _mm256_and_si256(nibble, _mm256_set1_epi8(15)));
+    _mm256_or_si256(seven, eighth)
+}
+
+/// Four times seven signs in the lower 28 bits of each word: a byte for each seven.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn sevens(words: __m256i) -> __m256i {
+    let mask = |v, bits| _mm256_and_si256(v, _mm256_set1_epi32(bits));
+    let fourteens = _mm256_or_si256(mask(words, 0x3fff), _mm256_slli_epi32::<2>(mask(words, 0x0fff_c000)));
+    _mm256_or_si256(mask(fourteens, 0x007f_007f), _mm256_slli_epi32::<1>(mask(fourteens, 0x3f80_3f80)))
 }

@@ -1,6 +1,6 @@
 //! The IQ types of blocks of 256: values of a table or of a codebook, which may have signs or shifts of their own.
 
-use super::super::super::bytes::{eight, load128, load256_at, u16_at, u32_at, u64_at};
+use super::super::super::bytes::{eight, even_signs, load128, load256_at, sevens, u16_at, u32_at, u64_at};
 use super::{Weights, f16_at, nibbles, of_table, ordered_16, scaled_8, scaled_16, where_set};
 use crate::quant::{iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs, iq4_nl};
 use core::arch::x86_64::*;
@@ -48,19 +48,6 @@ fn signed(values: __m256i, negative: u32, raise: i8) -> __m256i {
     _mm256_add_epi8(_mm256_xor_si256(values, negative), _mm256_sub_epi8(_mm256_set1_epi8(raise), negative))
 }
 
-/// Seven signs in each byte, and an eighth that makes their number even.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn even_signs(seven: __m256i) -> [u32; 8] {
-    // The sign bit where a nibble's number of ones is odd.
-    let odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-        0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0,
-    ));
-    let nibble = _mm256_xor_si256(seven, _mm256_srli_epi16::<4>(seven));
-    let eighth = _mm256_shuffle_epi8(odd, _mm256_and_si256(nibble, _mm256_set1_epi8(15)));
-    words(_mm256_or_si256(seven, eighth))
-}
-
 #[target_feature(enable = "avx2")]
 #[inline]
 fn words(v: __m256i) -> [u32; 8] {
@@ -68,15 +55,6 @@ fn words(v: __m256i) -> [u32; 8] {
     // SAFETY: 32 bytes are written.
     unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), v) };
     words
-}
-
-/// Four times seven signs in the lower 28 bits of each word: a byte for each seven.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn sevens(words: __m256i) -> __m256i {
-    let mask = |v, bits| _mm256_and_si256(v, _mm256_set1_epi32(bits));
-    let fourteens = _mm256_or_si256(mask(words, 0x3fff), _mm256_slli_epi32::<2>(mask(words, 0x0fff_c000)));
-    _mm256_or_si256(mask(fourteens, 0x007f_007f), _mm256_slli_epi32::<1>(mask(fourteens, 0x3f80_3f80)))
 }
 
 #[target_feature(enable = "avx2,bmi2,f16c")]
@@ -99,7 +77,7 @@ pub(in super::super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
     let (a, b) = (load256_at(block, 2), load256_at(block, 34));
     let odd = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
     let odd = _mm256_permute4x64_epi64::<0b11_01_10_00>(odd);
-    let signs = even_signs(sevens(odd));
+    let signs = words(even_signs(sevens(odd)));
     let mut codes = [_mm256_setzero_si256(); 8];
     for b in 0..8 {
         let numbers = numbers((u32_at(block, 2 + 8 * b).into(), 8), (0, 0));
@@ -113,7 +91,7 @@ pub(in super::super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
 pub(in super::super) fn iq2_xs([block]: &[[u8; 74]; 1]) -> Weights {
     let (a, b) = (load256_at(block, 2), load256_at(block, 34));
     let sevens = _mm256_packus_epi16(_mm256_srli_epi16::<9>(a), _mm256_srli_epi16::<9>(b));
-    let signs = even_signs(_mm256_permute4x64_epi64::<0b11_01_10_00>(sevens));
+    let signs = words(even_signs(_mm256_permute4x64_epi64::<0b11_01_10_00>(sevens)));
     let mut codes = [_mm256_setzero_si256(); 8];
     for b in 0..8 {
         let numbers = numbers((u64_at(block, 2 + 8 * b), 16), (0, 0));
@@ -160,7 +138,7 @@ fn numbers<const N: usize>((low, bits): (u64, usize), (high, high_bits): (usize,
 #[inline]
 pub(in super::super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
     let words = load256_at(block, 66);
-    let signs = even_signs(sevens(words));
+    let signs = self::words(even_signs(sevens(words)));
     let mut codes = [_mm256_setzero_si256(); 8];
     for b in 0..8 {
         let numbers = numbers((u64_at(block, 2 + 8 * b), 8), (0, 0));

@@ -4,6 +4,7 @@ use super::{
     Weights, eight, f16, halves, load128, load256_at, load512, nibbles, of_table, scaled_8, scaled_16, u16_at, u32_at,
     u64_at,
 };
+use crate::arch::x86_64::bytes::{even_signs, sevens};
 use crate::quant::{iq1_s, iq2_xxs, iq3_s, iq3_xxs, iq4_nl, packed};
 use core::arch::x86_64::*;
 
@@ -108,32 +109,16 @@ fn signed(values: [__m512i; 4], negative: [u64; 4]) -> [__m512i; 4] {
     })
 }
 
-/// Seven signs in each byte, and an eighth that makes their number even.
+/// The words of a vector.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn even_signs(seven: __m256i) -> [u64; 4] {
-    // The sign bit where a nibble's number of ones is odd.
-    let odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-        0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0,
-    ));
-    let nibble = _mm256_xor_si256(seven, _mm256_srli_epi16::<4>(seven));
-    let eighth = _mm256_shuffle_epi8(odd, _mm256_and_si256(nibble, _mm256_set1_epi8(15)));
-    let signs = _mm256_or_si256(seven, eighth);
+fn words(v: __m256i) -> [u64; 4] {
     [
-        _mm256_extract_epi64::<0>(signs).cast_unsigned(),
-        _mm256_extract_epi64::<1>(signs).cast_unsigned(),
-        _mm256_extract_epi64::<2>(signs).cast_unsigned(),
-        _mm256_extract_epi64::<3>(signs).cast_unsigned(),
+        _mm256_extract_epi64::<0>(v).cast_unsigned(),
+        _mm256_extract_epi64::<1>(v).cast_unsigned(),
+        _mm256_extract_epi64::<2>(v).cast_unsigned(),
+        _mm256_extract_epi64::<3>(v).cast_unsigned(),
     ]
-}
-
-/// Four times seven signs in the lower 28 bits of each word: a byte for each seven.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn sevens(words: __m256i) -> __m256i {
-    let mask = |v, bits| _mm256_and_si256(v, _mm256_set1_epi32(bits));
-    let fourteens = _mm256_or_si256(mask(words, 0x3fff), _mm256_slli_epi32::<2>(mask(words, 0x0fff_c000)));
-    _mm256_or_si256(mask(fourteens, 0x007f_007f), _mm256_slli_epi32::<1>(mask(fourteens, 0x3f80_3f80)))
 }
 
 /// Each of eight words four times.
@@ -174,7 +159,11 @@ pub(in super::super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
     let words = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(groups));
     let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.25);
     let values = entries_of_8(packed::IQ2_XXS, iq2_xxs::VALUES, _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(groups)));
-    Weights { codes: halves(signed(values, even_signs(sevens(words)))), scales, offsets: _mm512_setzero_ps() }
+    Weights {
+        codes: halves(signed(values, self::words(even_signs(sevens(words))))),
+        scales,
+        offsets: _mm512_setzero_ps(),
+    }
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
@@ -183,7 +172,7 @@ pub(in super::super) fn iq2_xs([block]: &[[u8; 74]; 1]) -> Weights {
     let scales = scales_of_16(f16(u16_at(block, 0)), u64_at(block, 66));
     let words = load512(&block[2..].as_chunks().0[0]);
     let values = entries_of_8(packed::IQ2_XS, iq2_xxs::VALUES, words);
-    let signs = even_signs(_mm512_cvtepi16_epi8(_mm512_srli_epi16::<9>(words)));
+    let signs = self::words(even_signs(_mm512_cvtepi16_epi8(_mm512_srli_epi16::<9>(words))));
     Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
 }
 
@@ -206,7 +195,11 @@ pub(in super::super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
     let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.5);
     let numbers = each!(half in [_mm512_setzero_si512(); 2] => _mm512_cvtepu8_epi16(load256_at(block, 2 + 32 * half)));
     let values = entries_of_4(packed::IQ3_XXS, iq3_xxs::VALUES, numbers);
-    Weights { codes: halves(signed(values, even_signs(sevens(words)))), scales, offsets: _mm512_setzero_ps() }
+    Weights {
+        codes: halves(signed(values, self::words(even_signs(sevens(words))))),
+        scales,
+        offsets: _mm512_setzero_ps(),
+    }
 }
 
 #[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
