@@ -44,12 +44,15 @@ if (!existsSync(`${wllama}/node_modules/@wllama/wllama`)) {
 const words = (n) => Array.from({ length: n }, (_, i) => ["the", "of", "and", "to", "in", "is"][(i * i) % 6]).join(" ");
 
 const sides = {
-    async dsv4(page, threads, { prompt, gen }) {
-        return page.evaluate(async ({ url, threads, prompt, gen }) => {
+    async dsv4(page, threads, { prompt, gen }, memory) {
+        const load = await page.evaluate(async ({ url, threads }) => {
             const { load } = await import("/dsv4/index.js");
             const began = performance.now();
-            const model = await load(url, { threads });
-            const seconds = (performance.now() - began) / 1000;
+            window.model = await load(url, { threads });
+            return (performance.now() - began) / 1000;
+        }, { url: "/file/" + basename(file), threads });
+        const loading = await memory();
+        const result = await page.evaluate(async ({ prompt, gen }) => {
             const session = await model.session({ context: 4096 });
             const { cache, scratch } = await model.plan({ context: 4096 });
             const tokens = await model.encode(prompt);
@@ -57,11 +60,12 @@ const sides = {
             for await (const piece of generation);
             const done = await generation.done;
             return {
-                load: seconds, prefill: done.promptTokens / done.prefillSeconds, decode: done.decodeTokens / done.decodeSeconds,
+                prefill: done.promptTokens / done.prefillSeconds, decode: done.decodeTokens / done.decodeSeconds,
                 promptTokens: done.promptTokens, memory: await model.memory(), planned: model.info.bytes + cache + scratch,
                 engine: model.engine,
             };
-        }, { url: "/file/" + basename(file), threads, prompt, gen });
+        }, { prompt, gen });
+        return { ...result, load, loading };
     },
     async wllama(page, threads, { prompt, gen }) {
         return page.evaluate(async ({ url, threads, prompt, gen }) => {
@@ -107,8 +111,9 @@ async function run(side, threads, work) {
     const page = await browser.newPage();
     await page.goto(`${server.origin}/empty.html`);
     const empty = await renderers();
-    const result = await sides[side](page, threads, work);
-    const peak = (await renderers()) - empty;
+    const memory = async () => (await renderers()) - empty;
+    const result = await sides[side](page, threads, work, memory);
+    const peak = await memory();
     await page.close();
     return { ...result, peak };
 }
@@ -144,9 +149,10 @@ try {
         row(`decode, ${options.gen} tokens`, "t/s", (r) => r.decode);
         row("load", "s", (r) => r.load, -1);
         row("peak memory of the page", "MB", (r) => r.peak / 1e6, -1);
-        const { memory, planned, peak, engine } = first.dsv4;
+        const { memory, planned, loading, peak, engine } = first.dsv4;
         console.log(`\ndsv4: ${engine.build}, ${engine.level}, ${engine.threads} threads; linear memory `
-            + `${(memory / planned).toFixed(3)} x weights and plan, the page's peak ${(peak / planned).toFixed(3)} x\n`);
+            + `${(memory / planned).toFixed(3)} x weights and plan, the page's peak ${(loading / planned).toFixed(3)} x while `
+            + `loading, ${(peak / planned).toFixed(3)} x in all\n`);
     }
 } finally {
     await browser.close();

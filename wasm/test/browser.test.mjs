@@ -8,7 +8,8 @@ import { fileURLToPath } from "node:url";
 import { serve } from "../tools/serve.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const { chromium } = createRequire(here("../../tests/.cache/npm/package.json"))("playwright-core");
+const tools = createRequire(here("../../tests/.cache/npm/package.json"));
+const { chromium } = tools("playwright-core");
 const native = process.env.DSV4 ?? here("../../target/debug/dsv4");
 const model = here("../../ffi/model/small.gguf");
 const screens = here("../dist/screens");
@@ -213,10 +214,33 @@ describe("the package", () => {
 });
 
 describe("the demo", () => {
+    const wide = { viewport: { width: 1280, height: 900 } };
+    const phone = { viewport: { width: 390, height: 844 }, hasTouch: true };
     const sizes = {
-        wide: { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
-        phone: { viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true },
+        "wide": { ...wide, colorScheme: "light" }, "wide, dark": { ...wide, colorScheme: "dark" },
+        "phone": { ...phone, colorScheme: "light" }, "phone, dark": { ...phone, colorScheme: "dark" },
     };
+
+    /** What axe finds wrong: names, roles, contrast, order of headings. */
+    async function inaccessible(page) {
+        if (!(await page.evaluate(() => window.axe))) await page.addScriptTag({ path: tools.resolve("axe-core/axe.min.js") });
+        const { violations, passes } = await page.evaluate(() => axe.run());
+        assert.ok(passes.some(({ id }) => id === "color-contrast"), "axe saw nothing");
+        return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html} ${node.failureSummary}`));
+    }
+
+    /** What is wider than what holds it, or lies outside of the page. */
+    const overflowing = (page) => page.evaluate(() => {
+        const shown = [...document.querySelectorAll("body *")].filter((element) => element.getClientRects().length > 0
+            && !element.matches(".hidden, .skip, [hidden], input[type=file]"));
+        const out = shown.filter((element) => {
+            const { left, right } = element.getBoundingClientRect();
+            const cut = getComputedStyle(element).overflowX === "visible" && element.scrollWidth > element.clientWidth + 1
+                && getComputedStyle(element).display !== "inline";
+            return left < -1 || right > innerWidth + 1 || cut;
+        });
+        return out.map((element) => element.outerHTML.slice(0, 120));
+    });
 
     async function open(options) {
         const page = await browser.newPage(options);
@@ -252,9 +276,9 @@ describe("the demo", () => {
                 });
                 assert.ok(colours > 3, `${id}: ${colours} colours`);
             }
-            const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-            assert.ok(wide <= 0, `${wide} pixels too wide`);
-            await page.screenshot({ path: `${screens}/${name}.png`, fullPage: true });
+            assert.deepEqual(await overflowing(page), []);
+            assert.deepEqual(await inaccessible(page), []);
+            await page.screenshot({ path: `${screens}/${name.replace(", ", "-")}.png`, fullPage: true });
             await page.close();
         });
     }

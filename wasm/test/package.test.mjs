@@ -1,7 +1,7 @@
 // The package in Node: node --test wasm/test. DSV4 names the native command to compare with.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { Blob } from "node:buffer";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -266,6 +266,21 @@ function announces(size) {
     new DataView(header.buffer).setBigUint64(name + 17 + 4 + 8, BigInt(Math.ceil(size / 136)), true);
     return new ReadableStream({ start: (stream) => stream.enqueue(header) });
 }
+
+test("source maps lead to the sources", () => {
+    const [folder, sources] = ["../dist/npm/", "../ts/"].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+    const names = readdirSync(sources).map((name) => name.replace(/\.ts$/, ""));
+    assert.ok(names.includes("index"));
+    for (const name of names) {
+        assert.match(readFileSync(`${folder}${name}.js`, "utf8"), new RegExp(`//# sourceMappingURL=${name}\\.js\\.map\\s*$`));
+        const { version, sourcesContent, mappings } = JSON.parse(readFileSync(`${folder}${name}.js.map`, "utf8"));
+        assert.equal(version, 3);
+        // The package does not hold the sources themselves.
+        assert.deepEqual(sourcesContent, [readFileSync(`${sources}${name}.ts`, "utf8")]);
+        // Types alone leave no code to map.
+        assert.ok(mappings.length > 0 || ["types", "protocol"].includes(name), name);
+    }
+});
 
 test("the package holds what it should, and is small", () => {
     const folder = fileURLToPath(new URL("../dist/npm", import.meta.url));
