@@ -47,7 +47,8 @@ async function open(source: Source | Source[], name: string): Promise<boolean> {
         model = next;
         session = await model.session({ context: Math.min(CONTEXT, model.info.context) });
         element("model-name").textContent = model.info.name || name;
-        element("engine").textContent = `${model.engine.build}, ${model.engine.level}`;
+        const { level, threads } = model.engine;
+        element("engine").textContent = `in all; ${level}, ${threads === 1 ? "1 thread" : `${threads} threads`}`;
         begin();
         return true;
     } catch (error) {
@@ -92,6 +93,7 @@ class Answer {
     #chosen = -1;
 
     constructor() {
+        Answer.#forget();
         this.#turn.tabIndex = 0;
         this.#turn.setAttribute("aria-label", "Answer; left and right arrows show the candidates of each token");
         this.#turn.addEventListener("pointerover", ({ target }) => this.#point(target));
@@ -112,7 +114,14 @@ class Answer {
         const down = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
         this.#turn.append(token);
         if (down) log.scrollTop = log.scrollHeight;
-        if (this.#chosen < 0) showCandidates(piece.top ?? [], piece.token);
+        if (this.#chosen < 0) showCandidates(piece);
+    }
+
+    /** The last token says little: shows where the model was least sure. */
+    end(): void {
+        if (this.#chosen >= 0) return;
+        const surest = this.#pieces.map((piece) => piece.top?.[0]?.logProb ?? 0);
+        this.#choose(surest.indexOf(Math.min(...surest)));
     }
 
     #point(target: EventTarget | null): void {
@@ -120,13 +129,18 @@ class Answer {
         if (i >= 0) this.#choose(i);
     }
 
+    /** One token is marked, of all answers. */
+    static #forget(): void {
+        log.querySelector(".token.chosen")?.classList.remove("chosen");
+    }
+
     #choose(i: number): void {
         const piece = this.#pieces[i];
         if (!piece) return;
-        this.#turn.children[this.#chosen]?.classList.remove("chosen");
+        Answer.#forget();
         this.#chosen = i;
         this.#turn.children[i]!.classList.add("chosen");
-        showCandidates(piece.top ?? [], piece.token);
+        showCandidates(piece);
     }
 }
 
@@ -171,12 +185,14 @@ async function ask(text: string): Promise<void> {
         const done = await generation.done;
         if (done.decodeTokens > 0) element("decode").textContent = rate(done.decodeTokens, done.decodeSeconds);
         messages.push({ role: "assistant", content: done.text });
+        answer.end();
     } catch (error) {
         messages.pop();
         if (!signal.aborted) fail(error);
     } finally {
         answering = undefined;
         [send.hidden, stop.hidden] = [false, true];
+        element("ideas").hidden = false;
         void showMemory();
     }
 }
@@ -238,4 +254,14 @@ for (const idea of IDEAS) {
 }
 
 // Something to see at once.
-if (await open("small.gguf", "the small model")) void ask(IDEAS[0]!);
+if (await open("small.gguf", "the small model")) await ask(IDEAS[0]!);
+
+// From now on the page opens without a network too.
+if ("serviceWorker" in navigator) {
+    const { active, waiting, installing } = await navigator.serviceWorker.register("offline.js");
+    const files: string[] = await (await fetch("files.json")).json();
+    // Of the module's builds the one that runs here.
+    const build = `dsv4-${model?.engine.build}.wasm`;
+    const wanted = files.filter((file) => !file.endsWith(".wasm") || file.endsWith(build));
+    (active ?? waiting ?? installing)?.postMessage(wanted.map((file) => new URL(file, location.href).href));
+}

@@ -90,6 +90,7 @@ export class Panels {
         element("hash-note").textContent = info.hashLayers > 0
             ? `In the first ${info.hashLayers} layers the token itself decides which; after that a router does.` : "";
         element("top").replaceChildren();
+        element("top-of").textContent = "";
         this.#update();
     }
 
@@ -185,8 +186,8 @@ export class Panels {
             context.fillStyle = warm;
             const half = ratio ? (row - 4) / 2 : 0;
             context.fillRect(x(tokens - windowed), y + 2 + half, x(tokens) - x(tokens - windowed), row - 4 - half);
-            const words = ratio ? `${windowed} tokens, ${seen} × ${ratio}${seen < finished ? ` of ${finished}` : ""}`
-                : `${windowed} tokens`;
+            const entries = `${seen}${seen < finished ? ` of ${finished}` : ""} entries of ${ratio}`;
+            const words = ratio ? `${windowed} tokens, ${entries}` : `${windowed} tokens`;
             said.push(`layer ${layer + 1}: ${words}`);
             context.fillStyle = soft;
             if (note && row > 12) context.fillText(words, picture.width - note + 12, y + row / 2);
@@ -283,13 +284,20 @@ function bar(share: number): HTMLDivElement {
     return bar;
 }
 
+/** A token's text with its spaces and line ends to be seen; its number where it has none of its own. */
+const visible = ({ text, token }: { text: string; token: number }) =>
+    text.replace(/\n/g, "⏎").replace(/^ /, "␣") || `#${token}`;
+
 /** The candidates at a token's place, the drawn one marked. */
-export function showCandidates(top: readonly Candidate[], drawn: number): void {
-    element("top").replaceChildren(...top.map(({ token, text, logProb }) => {
+export function showCandidates(piece: Piece): void {
+    const { top = [], token: drawn, position } = piece;
+    element("top-of").textContent = `In place of “${visible(piece)}”, token ${number.format(position + 1)}:`;
+    element("top").replaceChildren(...top.map((candidate: Candidate) => {
+        const { token, logProb } = candidate;
         const line = document.createElement("li");
         line.className = token === drawn ? "drawn" : "";
         const code = document.createElement("code");
-        code.textContent = text.replace(/\n/g, "⏎").replace(/^ /, "␣") || `#${token}`;
+        code.textContent = visible(candidate);
         const p = Math.exp(logProb);
         line.append(code, bar(p), span(p >= 0.0005 ? `${(100 * p).toFixed(1)} %` : "< 0.1 %"));
         if (token === drawn) line.setAttribute("aria-current", "true");

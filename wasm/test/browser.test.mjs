@@ -266,7 +266,7 @@ describe("the demo", () => {
             }
             assert.equal(await page.locator("#top li").count(), 6);
             assert.match(await page.locator("#experts").getAttribute("aria-label"), /layer 6: \d+, \d+/);
-            assert.match(await page.locator("#attention").getAttribute("aria-label"), /layer 3: \d+ tokens, \d+ × 4/);
+            assert.match(await page.locator("#attention").getAttribute("aria-label"), /layer 3: \d+ tokens, \d+ entries of 4/);
             assert.match(await page.locator("#streams").getAttribute("aria-label"), /4 streams; \d+ %/);
             // Something is drawn, in several colours.
             for (const id of ["experts", "attention", "streams"]) {
@@ -294,6 +294,23 @@ describe("the demo", () => {
         times.sort((a, b) => a - b);
         console.log(`first token after ${times.map(Math.round)} ms`);
         assert.ok(times[1] <= 2000, `${times}`);
+    });
+
+    test("opens without a network, once it was there", async () => {
+        const context = await browser.newContext();
+        const page = await context.newPage();
+        await page.goto(`${server.origin}/`);
+        await page.evaluate(async () => {
+            await navigator.serviceWorker.ready;
+            // All but two builds of the module.
+            const wanted = (await (await fetch("files.json")).json()).length - 2;
+            const kept = async () => (await (await caches.open("dsv4-demo")).keys()).length;
+            while ((await kept()) < wanted) await new Promise((resolve) => setTimeout(resolve, 50));
+        });
+        await context.setOffline(true);
+        await page.reload();
+        await page.locator(".turn.model").filter({ hasText: /\w+ \w+/ }).waitFor();
+        await context.close();
     });
 
     test("is used by keyboard alone", async () => {
