@@ -208,8 +208,8 @@ impl<'a> Session<'a> {
     }
 
     /// A timeline of `position` tokens (all of them 0) that nobody evaluated: `fill` gives every vector that the cache
-    /// would hold of them, layer by layer: the window's keys [d], the compressors' recent c and z rows [c*s], their
-    /// entries [d] and the indexer's keys.
+    /// would hold of them, layer by layer: the window's keys `[d]`, the compressors' recent c and z rows `[c*s]`, their
+    /// entries `[d]` and the indexer's keys.
     ///
     /// For measurements: what follows runs the same code over the same memory as behind real tokens, whose keys are
     /// normalized and so have values of unit variance. [`Error::ContextFull`] for more than the context.
