@@ -34,7 +34,8 @@ fn logits_of(of: &[f64]) -> Vec<f32> {
 /// The stages in f64, with a full sort: the probabilities drawn from.
 fn reference(sampling: Sampling, logits: &[f32]) -> Vec<f64> {
     let logits: Vec<f64> =
-        logits.iter().map(|&l| if l.is_nan() { f64::NEG_INFINITY } else { f64::from(l.min(f32::MAX)) }).collect();
+        // Adding 0 makes -0 into 0: to `total_cmp`, they differ.
+        logits.iter().map(|&l| if l.is_nan() { f64::NEG_INFINITY } else { f64::from(l.min(f32::MAX)) + 0.0 }).collect();
     let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = logits.iter().map(|l| ((l - highest) / f64::from(sampling.temperature)).exp()).collect();
     let mut order: Vec<usize> = (0..logits.len()).filter(|&i| logits[i] > f64::NEG_INFINITY).collect();
@@ -267,6 +268,16 @@ fn log_probabilities() {
         assert_eq!(LogSoftmax::new(nothing).of(0), -INF);
         assert_eq!(LogSoftmax::new(nothing).top(&mut [0; 2], &mut top), Ok(0));
     }
+}
+
+/// Found by the property below: zeros of either sign are equals, so of these the lowest ids are kept.
+#[test]
+fn zeros_of_either_sign() {
+    let sampling = Sampling { top_p: 0.7, ..Sampling::default() };
+    let logits = [-0.0, 0.0, -0.0, 0.0];
+    let drawn = counts(sampling, &logits, 1000);
+    assert!(drawn[..3].iter().all(|&n| n > 250) && drawn[3] == 0, "{drawn:?}");
+    assert_eq!(reference(sampling, &logits)[3], 0.0);
 }
 
 fn any_logit() -> impl Strategy<Value = f32> {
