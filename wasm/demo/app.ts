@@ -14,6 +14,7 @@ const CONTEXT = 4096;
 const [log, message, form] = [element("log"), element<HTMLTextAreaElement>("message"), element<HTMLFormElement>("form")];
 const [send, stop] = [element<HTMLButtonElement>("send"), element<HTMLButtonElement>("stop")];
 const panels = new Panels();
+const frame = () => new Promise(requestAnimationFrame);
 
 let model: Model | undefined;
 let session: Session | undefined;
@@ -27,10 +28,23 @@ function fail(error: unknown): void {
     shown.hidden = false;
 }
 
+/** Whether questions are taken: not while a model loads, whose first act would be to clear them away. */
+function takeQuestions(taken: boolean): void {
+    send.disabled = !taken;
+    for (const idea of element("ideas").querySelectorAll("button")) idea.disabled = !taken;
+}
+
+/** Ends what is being answered. */
+async function silence(): Promise<void> {
+    answering?.abort();
+    while (answering) await frame();
+}
+
 async function open(source: Source | Source[], name: string): Promise<boolean> {
     loading?.abort();
     answering?.abort();
     const mine = (loading = new AbortController());
+    takeQuestions(false);
     element("error").hidden = true;
     const bar = element<HTMLProgressElement>("load-bar");
     // What loads at once needs no bar.
@@ -43,11 +57,13 @@ async function open(source: Source | Source[], name: string): Promise<boolean> {
                 element("load-text").textContent = total ? `${bytes(loaded)} of ${bytes(total)}` : bytes(loaded);
             },
         });
-        await model?.close();
-        model = next;
-        session = await model.session({ context: Math.min(CONTEXT, model.info.context) });
-        element("model-name").textContent = model.info.name || name;
-        const { level, threads } = model.engine;
+        await silence();
+        const last = model;
+        [model, session] = [next, undefined];
+        await last?.close();
+        session = await next.session({ context: Math.min(CONTEXT, next.info.context) });
+        element("model-name").textContent = next.info.name || name;
+        const { level, threads } = next.engine;
         element("engine").textContent = `in all; ${level}, ${threads === 1 ? "1 thread" : `${threads} threads`}`;
         begin();
         return true;
@@ -56,20 +72,21 @@ async function open(source: Source | Source[], name: string): Promise<boolean> {
         return false;
     } finally {
         clearTimeout(late);
-        if (loading === mine) element("loading").hidden = true;
+        if (loading === mine) {
+            element("loading").hidden = true;
+            takeQuestions(session !== undefined);
+        }
     }
 }
 
 /** A new conversation. */
 function begin(): void {
-    answering?.abort();
     messages = [];
     log.replaceChildren();
     panels.begin(model!.info);
     element("context").textContent = "0";
     element("context-of").textContent = `of ${session!.context} tokens`;
     element("ideas").hidden = false;
-    send.disabled = false;
     void showMemory();
 }
 
@@ -144,7 +161,6 @@ class Answer {
     }
 }
 
-const frame = () => new Promise(requestAnimationFrame);
 const rate = (tokens: number, seconds: number) => {
     const rate = tokens / seconds;
     return rate >= 100 ? String(Math.round(rate)) : rate.toFixed(1);
@@ -200,7 +216,7 @@ async function ask(text: string): Promise<void> {
 form.addEventListener("submit", (event) => {
     event.preventDefault();
     const text = message.value.trim();
-    if (!text || answering) return;
+    if (!text || answering || send.disabled) return;
     message.value = "";
     void ask(text);
 });
@@ -214,9 +230,8 @@ stop.addEventListener("click", () => {
     message.focus();
 });
 element("new").addEventListener("click", async () => {
-    answering?.abort();
-    while (answering) await frame();
-    if (model) begin();
+    await silence();
+    if (session) begin();
     message.focus();
 });
 element("temperature").addEventListener("input", ({ target }) => {

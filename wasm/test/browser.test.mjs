@@ -319,6 +319,7 @@ describe("the demo", () => {
         await page.keyboard.press("Tab");
         assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
         await page.keyboard.press("Enter");
+        await page.locator("#temperature").fill("0");
         await page.locator("#message").focus();
         await page.keyboard.type("What is 17 + 25?");
         await page.keyboard.press("Enter");
@@ -347,9 +348,17 @@ describe("the demo", () => {
 
         await page.locator("#file").setInputFiles({ name: "x.gguf", mimeType: "", buffer: Buffer.from("not a model") });
         await page.locator("#error").filter({ hasText: "NotGguf, 2" }).waitFor();
-        await page.locator("#file").setInputFiles(model);
+        // A question asked while a model loads would be cleared away with the last conversation.
+        const taken = await page.evaluate(async () => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([await (await fetch("small.gguf")).blob()], "small.gguf"));
+            dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+            return [...document.querySelectorAll("#send, #ideas button")].map((button) => !button.disabled);
+        });
+        assert.deepEqual(taken, [false, false, false, false, false]);
         await page.locator("#error").waitFor({ state: "hidden" });
         await page.getByLabel("Slow motion").uncheck();
+        await page.locator("#temperature").fill("0");
         await page.getByRole("button", { name: "What is 17 + 25?" }).click();
         await page.locator(".turn.model").filter({ hasText: /\d/ }).waitFor();
 
