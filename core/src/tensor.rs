@@ -126,6 +126,11 @@ impl<'a> Experts<'a> {
     /// None at all.
     pub const EMPTY: Self = Self { stacked: Matrix::EMPTY, rows: 1 };
 
+    /// Storage type.
+    pub const fn dtype(&self) -> DType {
+        self.stacked.dtype()
+    }
+
     /// Cuts `stacked` into experts of `rows` rows; `None` unless they come out even.
     pub fn new(stacked: Matrix<'a>, rows: usize) -> Option<Self> {
         (rows > 0 && stacked.rows().is_multiple_of(rows)).then_some(Self { stacked, rows })

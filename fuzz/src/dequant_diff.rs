@@ -63,7 +63,8 @@ fn check_unpacked(dtype: DType, row: &[u8], scales: &[u8], start: usize, values:
         return;
     }
     for (i, value) in values.iter().enumerate() {
-        let (scale, offset) = (unpacked.scales[i / 16], unpacked.offsets[i / 16]);
+        let (scale, offset) =
+            (unpacked.units[0] * unpacked.scales[i / 16], unpacked.units[1] * unpacked.offsets[i / 16]);
         let expected = scale * f32::from(unpacked.codes[i]) + offset;
         assert!(expected == *value || expected.is_nan() && value.is_nan(), "{dtype:?}: {expected:e}, not {value:e}");
     }

@@ -10,6 +10,7 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use dsv4_core::arch::disjoint::Serial;
 use dsv4_core::arch::level::{Kind, Level};
 use dsv4_core::dtype::DType;
+use dsv4_core::kernel::acts::Grid;
 use dsv4_core::kernel::matmul::{Job, Rows, matmul};
 use dsv4_core::kernel::{Context, MatmulMode};
 use dsv4_core::tensor::Matrix;
@@ -44,7 +45,7 @@ fn product(c: &mut BenchmarkGroup<'_, WallTime>, level: Level, dtype: DType, row
         _ => Throughput::Elements((rows * COLS * count) as u64),
     };
     c.throughput(throughput);
-    with_acts(&cx, &x, COLS, |acts| {
+    with_acts(&cx, &x, COLS, Grid::of([dtype]), |acts| {
         c.bench_function(BenchmarkId::new(level.kind().name(), format!("{dtype:?}")), |b| {
             b.iter(|| matmul(&cx, &mut [Job::new(&cx, weights, acts, Rows::From(0), black_box(&mut out))]));
         });

@@ -4,7 +4,7 @@ use dsv4_core::arch::disjoint::Serial;
 use dsv4_core::arch::level::{Kind, Level};
 use dsv4_core::arena::Arena;
 use dsv4_core::dtype::{ALL, DType};
-use dsv4_core::kernel::acts::{Acts, Q8Buffer};
+use dsv4_core::kernel::acts::{Acts, Grid, Q8Buffer};
 use dsv4_core::kernel::matmul::{Job, Rows, matmul};
 use dsv4_core::kernel::{Context, MatmulMode};
 use dsv4_core::tensor::Matrix;
@@ -18,20 +18,20 @@ fn random(seed: &mut u64) -> u64 {
 }
 
 /// Calls `work` with the rows of `x`, of `cols` values each, as `cx` has activations.
-pub fn with_acts<R>(cx: &Context<'_>, x: &[f32], cols: usize, work: impl FnOnce(&Acts<'_>) -> R) -> R {
+pub fn with_acts<R>(cx: &Context<'_>, x: &[f32], cols: usize, grid: Grid, work: impl FnOnce(&Acts<'_>) -> R) -> R {
     let values = x.len() / cols * Q8Buffer::padded(cols);
     let mut counting = Arena::counting();
     Q8Buffer::carve(&mut counting, values).unwrap();
     let mut memory = Memory::new(counting.used());
     let mut buffer = Q8Buffer::carve(&mut Arena::new(memory.as_mut()).unwrap(), values).unwrap();
-    work(&Acts::new(cx, x, cols, &mut buffer))
+    work(&Acts::new(cx, x, cols, grid, &mut buffer))
 }
 
 /// The bits of `weights . x` for `count` activations, on one level.
-pub fn product(level: Level, mode: MatmulMode, weights: Matrix<'_>, x: &[f32], count: usize) -> Vec<u32> {
+pub fn product(level: Level, mode: MatmulMode, grid: Grid, weights: Matrix<'_>, x: &[f32], count: usize) -> Vec<u32> {
     let cx = Context { parallel: &Serial, matmul: mode, level };
     let mut out = vec![0.0; count * weights.rows()];
-    with_acts(&cx, x, weights.cols(), |acts| {
+    with_acts(&cx, x, weights.cols(), grid, |acts| {
         matmul(&cx, &mut [Job::new(&cx, weights, acts, Rows::From(0), &mut out)]);
     });
     // NaN payloads are not part of the specification.
@@ -68,6 +68,19 @@ fn check_extremes(dtype: DType, rows: usize, cols: usize, count: usize, seed: &m
     // The largest code of most types, and MXFP4's. Where scales are 16 bits of ones, they are no numbers.
     let most = if random(seed).is_multiple_of(2) { 0xff } else { 0x77 };
     data.iter_mut().for_each(|byte| *byte = if random(seed).is_multiple_of(8) { 0 } else { most });
+    // The largest sums that scales with units make, of Q6_K nearly 2^31: codes -32 and scales -128, codes -127 and scales -32.
+    match dtype {
+        DType::Q6_K => data.chunks_mut(210).for_each(|block| {
+            block.fill(0);
+            block[192..208].fill(0x80);
+            block[209] = 0x3c;
+        }),
+        DType::IQ4_XS => data.chunks_mut(136).for_each(|block| {
+            block.fill(0);
+            block[1] = 0x3c;
+        }),
+        _ => {}
+    }
     let x: Vec<f32> = (0..count).flat_map(|t| vec![if t % 2 == 0 { 1.0 } else { -1.0 }; cols]).collect();
     compare(dtype, (rows, cols), &(data, scales), &x, count)
 }
@@ -81,17 +94,18 @@ fn compare(
     count: usize,
 ) -> Result<(), String> {
     let weights = Matrix::new(dtype, rows, cols, data, scales).unwrap();
-    for mode in [MatmulMode::Fast, MatmulMode::Exact] {
-        let want = product(Level::SCALAR, mode, weights, x, count);
+    let own = Grid::of([dtype]);
+    for (mode, grid) in [(MatmulMode::Fast, own), (MatmulMode::Fast, Grid::Units), (MatmulMode::Exact, own)] {
+        let want = product(Level::SCALAR, mode, grid, weights, x, count);
         for level in Kind::ALL.into_iter().filter_map(Level::new) {
-            let got = product(level, mode, weights, x, count);
+            let got = product(level, mode, grid, weights, x, count);
             if want != got {
-                return Err(format!("{dtype:?} {rows}x{cols} {mode:?} {level:?}, {count} activations"));
+                return Err(format!("{dtype:?} {rows}x{cols} {mode:?} {grid:?} {level:?}, {count} activations"));
             }
             // The same activations alone.
-            let alone: Vec<u32> = x.chunks(cols).flat_map(|x| product(level, mode, weights, x, 1)).collect();
+            let alone: Vec<u32> = x.chunks(cols).flat_map(|x| product(level, mode, grid, weights, x, 1)).collect();
             if want != alone {
-                return Err(format!("{dtype:?} {rows}x{cols} {mode:?} {level:?}, one by one"));
+                return Err(format!("{dtype:?} {rows}x{cols} {mode:?} {grid:?} {level:?}, one by one"));
             }
         }
     }
@@ -139,6 +153,6 @@ impl Bench {
     /// Multiplies once; the first output's bits.
     pub fn run(&self, level: Level) -> u32 {
         let weights = Matrix::new(self.dtype, self.size, self.size, &self.data, &self.scales).unwrap();
-        product(level, MatmulMode::Fast, weights, &self.x, self.count)[0]
+        product(level, MatmulMode::Fast, Grid::of([self.dtype]), weights, &self.x, self.count)[0]
     }
 }

@@ -188,12 +188,15 @@ proptest! {
             }
             for i in 0..256 {
                 let (scale, offset) = (unpacked.scales[i / 16], unpacked.offsets[i / 16]);
-                let value = scale * f32::from(unpacked.codes[i]) + offset;
+                let [unit, offset_unit] = unpacked.units;
+                let value = unit * scale * f32::from(unpacked.codes[i]) + offset_unit * offset;
                 let want = values[start + i];
                 prop_assert!(value == want || value.is_nan() && want.is_nan(), "{dtype:?} {i}: {value} {want}");
                 let first = i / step * step / 16;
                 prop_assert!(same(scale, unpacked.scales[first]) && same(offset, unpacked.offsets[first]), "{dtype:?}");
                 prop_assert!(quant::has_offset(dtype) || offset.to_bits() == 0);
+                let integers = (-128.0..=127.0).contains(&scale) && (0.0..=63.0).contains(&offset) && scale.fract() == 0.0;
+                prop_assert!(if quant::has_units(dtype) { integers } else { unpacked.units == [1.0; 2] }, "{dtype:?}");
             }
         }
     }
@@ -219,6 +222,7 @@ proptest! {
             let shared = len.min(256 - at);
             prop_assert_eq!(&part.codes[..shared], &full.codes[at..at + shared]);
             assert_same(dtype, &part.scales[..shared / 16], &full.scales[at / 16..][..shared / 16]);
+            assert_same(dtype, &part.units, &full.units);
             assert_same(dtype, &part.offsets[..shared / 16], &full.offsets[at / 16..][..shared / 16]);
         }
     }

@@ -94,10 +94,10 @@ operations! {
     mul_f(a: Floats, b: Floats) -> Floats = vmulq_f32(a, b);
     even_f(a: Floats, b: Floats) -> Floats = vuzp1q_f32(a, b);
     odd_f(a: Floats, b: Floats) -> Floats = vuzp2q_f32(a, b);
-    double_low_f(a: Floats) -> Floats = vzip1q_f32(a, a);
-    double_high_f(a: Floats) -> Floats = vzip2q_f32(a, a);
     first_f(a: Floats) -> f32 = vgetq_lane_f32::<0>(a);
     to_f(a: Ints) -> Floats = vcvtq_f32_s32(a);
+    to_i(a: Floats) -> Ints = vcvtq_s32_f32(a);
+    bytes_i(a: Bytes) -> Ints = vreinterpretq_s32_u8(a);
     float_bits(a: Floats) -> Ints = vreinterpretq_s32_f32(a);
     from_bits(a: Ints) -> Floats = vreinterpretq_f32_s32(a);
     float_bytes(a: Floats) -> Bytes = vreinterpretq_u8_f32(a);

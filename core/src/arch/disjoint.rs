@@ -94,28 +94,16 @@ pub fn for_each_chunk<T: Send>(
 /// As [`for_each_chunk`], over two slices cut into as many chunks as the first.
 pub fn for_each_chunk2<T: Send, U: Send>(
     parallel: &dyn Parallel,
-    a: (&mut [T], usize),
-    b: (&mut [U], usize),
-    task: impl Fn(usize, &mut [T], &mut [U]) + Sync,
-) {
-    let none: &mut [u8] = &mut [];
-    for_each_chunk3(parallel, a, b, (none, 1), |i, a, b, _| task(i, a, b));
-}
-
-/// As [`for_each_chunk`], over three slices cut into as many chunks as the first.
-pub fn for_each_chunk3<T: Send, U: Send, V: Send>(
-    parallel: &dyn Parallel,
     (a, chunk_a): (&mut [T], usize),
     (b, chunk_b): (&mut [U], usize),
-    (c, chunk_c): (&mut [V], usize),
-    task: impl Fn(usize, &mut [T], &mut [U], &mut [V]) + Sync,
+    task: impl Fn(usize, &mut [T], &mut [U]) + Sync,
 ) {
     let n = a.len().div_ceil(chunk_a.max(1));
-    let (a, b, c) = (Shared::new(a), Shared::new(b), Shared::new(c));
+    let (a, b) = (Shared::new(a), Shared::new(b));
     for_each(parallel, n, &|i| {
         // SAFETY: `for_each` runs each i once, and the chunks of different i do not overlap.
         unsafe {
-            task(i, a.part(i * chunk_a, chunk_a), b.part(i * chunk_b, chunk_b), c.part(i * chunk_c, chunk_c));
+            task(i, a.part(i * chunk_a, chunk_a), b.part(i * chunk_b, chunk_b));
         }
     });
 }

@@ -1,26 +1,33 @@
 //! Integer products: 8-bit activations against weights in integer form.
 //!
-//! The specification of one output, for a chunk of 256 weights in blocks of 16 or 32 (as the weights' type has them):
+//! The specification of one output, for a chunk of 256 weights. Where scales belong to blocks of 32 alone:
 //!
 //! ```text
 //! w[i] = scale_b code[i] + offset_b         x[i] = x_scale_b x_code[i]
 //! p_b = (scale_b * x_scale_b) * f32(sum_i code[i] x_code[i])  [ + offset_b * (x_scale_b * f32(sum_i x_code[i])) ]
 //! chunk = adjacent p_b added pairwise, again and again, until one is left
-//! output = chunk 0 + chunk 1 + ...          each operation rounded once, in this order
 //! ```
-//! The sums of integers are exact. So a level may compute them in any order, one row at a time (decode) or sixteen rows
-//! against many activations (prefill), and all give the same bits.
+//! Where they are integers times a unit ([`quant::has_units`]), in blocks b of 16:
+//!
+//! ```text
+//! w[i] = unit scale_b code[i] + unit' offset_b         x[i] = x_unit multiple_b x_code[i]
+//! chunk = (unit * x_unit) * f32(sum_b scale_b multiple_b sum_i code[i] x_code[i])
+//!     [ + (unit' * x_unit) * f32(sum_b offset_b multiple_b sum_i x_code[i]) ]
+//! ```
+//! Each operation is rounded once; output = chunk 0 + chunk 1 + ..., in this order. The sums of integers are exact: the
+//! largest, 256 * 32 * 127 * 128 * 16 of Q6_K, is just below 2^31. So a level may compute them in any order, one row at a
+//! time (decode) or sixteen rows against many activations (prefill), and all give the same bits.
 
 use super::disjoint::Columns;
 use super::level::Kind;
 use super::level::Level;
 use crate::dtype::DType;
-use crate::kernel::acts::Q8Row;
+use crate::kernel::acts::{Q8Row, Scales};
 use crate::quant::{self, Unpacked};
 use crate::tensor::Matrix;
 
 /// Weights of one step.
-pub const CHUNK: usize = 256;
+pub const CHUNK: usize = crate::kernel::acts::CHUNK;
 
 /// Rows of weights that a tile holds.
 pub const ROWS: usize = 16;
@@ -56,41 +63,43 @@ pub(super) struct Sums(pub(super) [i32; 16]);
 #[derive(Clone, Copy)]
 pub(super) struct RowX<'a> {
     codes: &'a [[i8; CHUNK]],
-    scales: &'a [[f32; CHUNK / 32]],
-    sums: &'a [[i16; CHUNK / 16]],
+    scales: &'a [Scales],
 }
 
 /// A chunk of one activation.
 #[derive(Clone, Copy)]
 pub(super) struct ChunkX<'a> {
     pub(super) codes: &'a [i8; CHUNK],
-    /// One per 32.
-    pub(super) scales: &'a [f32; CHUNK / 32],
-    /// One per 16.
-    pub(super) sums: &'a [i16; CHUNK / 16],
+    pub(super) of: &'a Scales,
 }
 
 impl<'a> RowX<'a> {
-    const EMPTY: Self = Self { codes: &[], scales: &[], sums: &[] };
+    const EMPTY: Self = Self { codes: &[], scales: &[] };
 
     fn new(row: &Q8Row<'a>) -> Self {
-        Self { codes: row.codes.as_chunks().0, scales: row.scales.as_chunks().0, sums: row.sums.as_chunks().0 }
+        Self { codes: row.codes.as_chunks().0, scales: row.scales }
     }
 
     /// Chunk `chunk`; `None` past the end, which no caller reaches: activations are padded to whole chunks.
     #[inline(always)]
     pub(super) fn chunk(&self, chunk: usize) -> Option<ChunkX<'a>> {
-        Some(ChunkX { codes: self.codes.get(chunk)?, scales: self.scales.get(chunk)?, sums: self.sums.get(chunk)? })
+        Some(ChunkX { codes: self.codes.get(chunk)?, of: self.scales.get(chunk)? })
     }
 }
 
-/// What the type of the weights says about its blocks.
+/// What the type of the weights says about its scales.
 #[derive(Clone, Copy)]
 pub(super) struct Form {
-    /// Blocks of 32 (else 16).
-    pub(super) wide: bool,
+    /// Whether they are integers times a unit.
+    pub(super) units: bool,
     /// Whether offsets are to be added.
     pub(super) offset: bool,
+}
+
+impl Form {
+    pub(super) const fn of(dtype: DType) -> Self {
+        Self { units: quant::has_units(dtype), offset: quant::has_offset(dtype) }
+    }
 }
 
 /// Sixteen rows of one chunk, first as they come, then as the level's [`Isa::tile`] reads them.
@@ -98,26 +107,32 @@ pub(super) struct Form {
 pub(super) struct Tile {
     /// [row][256]
     pub(super) rows: [[i8; CHUNK]; ROWS],
-    /// [row][block]: blocks of 32 (8 of them) or 16.
-    pub(super) row_scales: [[f32; 16]; ROWS],
-    /// [row][block]
-    pub(super) row_offsets: [[f32; 16]; ROWS],
+    /// [row][block], f32 or integers.
+    pub(super) row_scales: [[Number; 16]; ROWS],
+    /// [row][block], f32 or integers.
+    pub(super) row_offsets: [[Number; 16]; ROWS],
     /// As the level lays them out.
     pub(super) codes: [[i8; 4 * ROWS]; CHUNK / 4],
-    /// [block][row]
-    pub(super) scales: [[f32; ROWS]; 16],
-    /// [block][row]
-    pub(super) offsets: [[f32; ROWS]; 16],
+    /// [block][row], f32 or integers.
+    pub(super) scales: [[Number; ROWS]; 16],
+    /// [block][row], f32 or integers.
+    pub(super) offsets: [[Number; ROWS]; 16],
+    /// [scales, offsets][row]: what integers are times.
+    pub(super) units: [[f32; ROWS]; 2],
 }
+
+/// Four bytes of whatever a level reads as scales.
+pub(super) type Number = [u8; 4];
 
 impl Tile {
     const ZERO: Self = Self {
         rows: [[0; CHUNK]; ROWS],
-        row_scales: [[0.0; 16]; ROWS],
-        row_offsets: [[0.0; 16]; ROWS],
+        row_scales: [[[0; 4]; 16]; ROWS],
+        row_offsets: [[[0; 4]; 16]; ROWS],
         codes: [[0; 4 * ROWS]; CHUNK / 4],
-        scales: [[0.0; ROWS]; 16],
-        offsets: [[0.0; ROWS]; 16],
+        scales: [[[0; 4]; ROWS]; 16],
+        offsets: [[[0; 4]; ROWS]; 16],
+        units: [[0.0; ROWS]; 2],
     };
 }
 
@@ -192,22 +207,26 @@ impl Products for Scalar {
 fn row_chunk<P: Products>(products: P, form: Form, w: &Unpacked, x: ChunkX<'_>) -> f32 {
     let mut sums = Sums([0; 16]);
     products.sums(&w.codes, x.codes, &mut sums);
-    let mut p = [0.0; 16];
-    let n = if form.wide { 8 } else { 16 };
-    for (b, p) in p[..n].iter_mut().enumerate() {
-        let s = if form.wide { 2 * b } else { b };
-        let (mut sum, mut x_sum) = (sums.0[s], i32::from(x.sums[s]));
-        if form.wide {
-            sum += sums.0[s + 1];
-            x_sum += i32::from(x.sums[s + 1]);
+    if form.units {
+        let (mut sum, mut offset_sum) = (0, 0);
+        for b in 0..16 {
+            sum += w.scales[b] as i32 * i32::from(x.of.multiples[b]) * sums.0[b];
+            offset_sum += w.offsets[b] as i32 * i32::from(x.of.multiple_sums[b]);
         }
-        let x_scale = x.scales[s / 2];
-        *p = (w.scales[s] * x_scale) * sum as f32;
+        let chunk = (w.units[0] * x.of.unit) * sum as f32;
+        return if form.offset { chunk + (w.units[1] * x.of.unit) * offset_sum as f32 } else { chunk };
+    }
+    let mut p = [0.0; 8];
+    for (b, p) in p.iter_mut().enumerate() {
+        let sum = sums.0[2 * b] + sums.0[2 * b + 1];
+        let x_scale = x.of.scales[b];
+        *p = (w.scales[2 * b] * x_scale) * sum as f32;
         if form.offset {
-            *p += w.offsets[s] * (x_scale * x_sum as f32);
+            let x_sum = i32::from(x.of.sums[2 * b]) + i32::from(x.of.sums[2 * b + 1]);
+            *p += w.offsets[2 * b] * (x_scale * x_sum as f32);
         }
     }
-    let mut width = n;
+    let mut width = p.len();
     while width > 1 {
         width /= 2;
         for i in 0..width {
@@ -244,8 +263,9 @@ impl<P: Products> Isa for P {
     fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), tile: &mut Tile) {
         let w = row.unpack(start, len);
         tile.rows[r] = w.codes;
-        tile.row_scales[r] = w.scales;
-        tile.row_offsets[r] = w.offsets;
+        tile.row_scales[r] = bytemuck::cast(w.scales);
+        tile.row_offsets[r] = bytemuck::cast(w.offsets);
+        (tile.units[0][r], tile.units[1][r]) = (w.units[0], w.units[1]);
     }
 
     #[inline(always)]
@@ -254,7 +274,12 @@ impl<P: Products> Isa for P {
     #[inline(always)]
     fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
         for r in 0..ROWS {
-            let w = Unpacked { codes: tile.rows[r], scales: tile.row_scales[r], offsets: tile.row_offsets[r] };
+            let w = Unpacked {
+                codes: tile.rows[r],
+                scales: bytemuck::cast(tile.row_scales[r]),
+                offsets: bytemuck::cast(tile.row_offsets[r]),
+                units: [tile.units[0][r], tile.units[1][r]],
+            };
             for (x, out) in x.iter().zip(&mut *out) {
                 if let Some(x) = x.chunk(chunk) {
                     out[r] += row_chunk(self, form, &w, x);
@@ -316,7 +341,7 @@ pub(super) struct Work<'a> {
 pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) {
     let Work { weights, first, x, start } = *work;
     let (dtype, cols) = (weights.dtype(), weights.cols());
-    let form = Form { wide: quant::sub_block(dtype) == 32, offset: quant::has_offset(dtype) };
+    let form = Form::of(dtype);
     let chunks = cols.div_ceil(CHUNK);
     let len = |chunk: usize| CHUNK.min(cols - chunk * CHUNK);
     match *x {

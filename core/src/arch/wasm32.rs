@@ -95,10 +95,10 @@ operations! {
     mul_f(a: Floats, b: Floats) -> Floats = f32x4_mul(a, b);
     even_f(a: Floats, b: Floats) -> Floats = i32x4_shuffle::<0, 2, 4, 6>(a, b);
     odd_f(a: Floats, b: Floats) -> Floats = i32x4_shuffle::<1, 3, 5, 7>(a, b);
-    double_low_f(a: Floats) -> Floats = i32x4_shuffle::<0, 0, 1, 1>(a, a);
-    double_high_f(a: Floats) -> Floats = i32x4_shuffle::<2, 2, 3, 3>(a, a);
     first_f(a: Floats) -> f32 = f32x4_extract_lane::<0>(a);
     to_f(a: Ints) -> Floats = f32x4_convert_i32x4(a);
+    to_i(a: Floats) -> Ints = i32x4_trunc_sat_f32x4(a);
+    bytes_i(a: Bytes) -> Ints = a;
     float_bits(a: Floats) -> Ints = a;
     from_bits(a: Ints) -> Floats = a;
     float_bytes(a: Floats) -> Bytes = a;

@@ -9,7 +9,7 @@ use super::Batch;
 use crate::arch::disjoint::{for_each_chunk, for_each_chunk2};
 use crate::config::{Config, MAX_EXPERTS};
 use crate::kernel::Context;
-use crate::kernel::acts::{Acts, Q8Buffer};
+use crate::kernel::acts::{Acts, Grid, Q8Buffer};
 use crate::kernel::math::{axpy, silu};
 use crate::kernel::matmul::{Job, Region, Rows};
 use crate::weights::Moe;
@@ -117,8 +117,9 @@ pub fn experts(
     let shared_inner = inner * config.shared_experts;
     swiglu(cx, shared_gate, shared_up, shared_inner, config.clamp_shared[layer]);
     swiglu(cx, gate, up, inner, config.clamp[layer]);
-    let shared_x = Acts::new(cx, shared_gate, shared_inner, shared_q8);
-    let x = Acts::new(cx, gate, inner, q8);
+    let shared_down = moe.shared.as_ref().map(|shared| shared.down.dtype());
+    let shared_x = Acts::new(cx, shared_gate, shared_inner, Grid::of(shared_down), shared_q8);
+    let x = Acts::new(cx, gate, inner, Grid::of([moe.down.dtype()]), q8);
     let mut region = Region::new(cx);
     match &moe.shared {
         Some(shared) => region.push(Job::new(cx, shared.down, &shared_x, Rows::From(0), &mut *y)),

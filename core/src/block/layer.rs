@@ -12,7 +12,7 @@ use crate::cache::{LayerCache, ratio_shape};
 use crate::config::Config;
 use crate::error::Result;
 use crate::kernel::Context;
-use crate::kernel::acts::Acts;
+use crate::kernel::acts::{Acts, Grid};
 use crate::kernel::matmul::{Job, Region, Rows, matmul};
 use crate::kernel::norm::rms_norm;
 use crate::model::Model;
@@ -93,7 +93,11 @@ fn attention_block(
     let index_weights = &mut s.index_weights[..n * index_heads];
 
     // Every matrix that reads h, as one region.
-    let x = Acts::new(cx, &s.h[..n * config.hidden], config.hidden, &mut s.q8);
+    let compressors = [layer.compressor.as_ref(), layer.indexer.as_ref().map(|indexer| &indexer.compressor)];
+    let readers = compressors.into_iter().flatten().flat_map(|c| [c.kv, c.gate]);
+    let readers = readers.chain([weights.q_a, weights.kv]).chain(layer.indexer.as_ref().map(|indexer| indexer.proj));
+    let grid = Grid::of(readers.map(|matrix| matrix.dtype()));
+    let x = Acts::new(cx, &s.h[..n * config.hidden], config.hidden, grid, &mut s.q8);
     let mut region = Region::new(cx);
     region.push(Job::new(cx, weights.q_a, &x, all, &mut *qr));
     region.push(Job::new(cx, weights.kv, &x, all, &mut *kv));
@@ -113,7 +117,8 @@ fn attention_block(
     }
     let q = &mut s.q[..n * config.heads * config.head_size];
     let index_queries = &mut s.index_queries[..n * index_heads * index_size];
-    let x = Acts::new(cx, qr, config.q_rank, &mut s.q8);
+    let grid = Grid::of([weights.q_b.dtype()].into_iter().chain(layer.indexer.as_ref().map(|i| i.q_b.dtype())));
+    let x = Acts::new(cx, qr, config.q_rank, grid, &mut s.q8);
     let mut region = Region::new(cx);
     region.push(Job::new(cx, weights.q_b, &x, all, &mut *q));
     if let Some(indexer) = &layer.indexer {
@@ -143,9 +148,9 @@ fn attention_block(
     // Each group of heads through its own rows of output_a, then all through output_b.
     let groups = config.output_groups;
     let grouped = &mut s.grouped[..n * groups * config.output_rank];
-    let x = Acts::new(cx, attended, weights.output_a.cols(), &mut s.q8);
+    let x = Acts::new(cx, attended, weights.output_a.cols(), Grid::of([weights.output_a.dtype()]), &mut s.q8);
     matmul(cx, &mut [Job::new(cx, weights.output_a, &x, Rows::Groups(groups), grouped)]);
-    let x = Acts::new(cx, grouped, groups * config.output_rank, &mut s.q8);
+    let x = Acts::new(cx, grouped, groups * config.output_rank, Grid::of([weights.output_b.dtype()]), &mut s.q8);
     matmul(cx, &mut [Job::new(cx, weights.output_b, &x, all, &mut s.y[..n * config.hidden])]);
 }
 
@@ -156,7 +161,9 @@ fn moe_block(batch: &Batch<'_>, config: &Config, index: usize, layer: &Layer<'_>
     let (h, router) = (&s.h[..n * config.hidden], &mut s.router[..n * config.experts]);
     let (chosen, weights) = (&mut s.experts[..n * k], &mut s.expert_weights[..n * k]);
     route(batch, config, index, &layer.moe, h, router, chosen, weights)?;
-    let x = Acts::new(&batch.cx, h, config.hidden, &mut s.q8);
+    let shared_types = layer.moe.shared.as_ref().map(|shared| [shared.gate.dtype(), shared.up.dtype()]);
+    let types = [layer.moe.gate.dtype(), layer.moe.up.dtype()].into_iter().chain(shared_types.into_iter().flatten());
+    let x = Acts::new(&batch.cx, h, config.hidden, Grid::of(types), &mut s.q8);
     let shared = n * config.expert_hidden * config.shared_experts;
     let scratch = experts::Scratch {
         gate: &mut s.gate[..n * k * config.expert_hidden],
@@ -181,6 +188,6 @@ pub fn head(cx: &Context<'_>, config: &Config, head: &Head<'_>, first: usize, s:
     let h = &mut s.h[..rows * config.hidden];
     let streams = &s.streams[first * width..][..rows * width];
     hyper::head(cx, config, &head.hyper, &head.output_norm, streams, &mut s.mixes[..rows * config.streams], h);
-    let x = Acts::new(cx, h, config.hidden, &mut s.q8);
+    let x = Acts::new(cx, h, config.hidden, Grid::of([head.output.dtype()]), &mut s.q8);
     matmul(cx, &mut [Job::new(cx, head.output, &x, Rows::From(0), out)]);
 }

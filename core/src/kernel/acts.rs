@@ -1,57 +1,101 @@
-//! Activations as matmul reads them: f32 rows, and beside them (mode `fast`) the same rows in 8-bit blocks.
+//! Activations as matmul reads them: f32 rows, and beside them (mode `fast`) the same rows in 8-bit blocks of 32.
 //!
-//! A block is 32 values: `x[i] = scale * code[i]`, `scale = max|x| / 127`, codes rounded to nearest even. (A range of
-//! 127.49 would make the steps finer and lose more: now the largest value of each block is exact.) Each vector is
-//! quantized once and shared by every matrix that reads it.
+//! Each block has a scale of its own: `x[i] = scale * code[i]`, codes rounded to nearest even. Which scales there may be
+//! depends on the weights that read the row ([`Grid`]):
+//!
+//! ```text
+//! Blocks   scale = max|x| / 127               of the block
+//! Units    unit  = max|x| / (127 * 16)        of 256 values
+//!          scale = unit * m                   m = ceil(max|x| / (127 * unit)) of the block, an integer of 1 to 16
+//! ```
+//! With units, products with weights whose scales are integers add up in integers over 256 weights; a step is coarser for
+//! it by up to 1/16 of that of the largest of the eight blocks. (A range of 127.49 would make the steps finer and lose
+//! more: now the largest value of each block is exact.) Each vector is quantized once and shared by every matrix that reads
+//! it.
 
 use super::{Context, MatmulMode};
-use crate::arch::disjoint::for_each_chunk3;
+use crate::arch::disjoint::for_each_chunk2;
 use crate::arena::Arena;
+use crate::dtype::DType;
 use crate::error::Result;
+use crate::quant;
+use bytemuck::{Pod, Zeroable};
 
 /// Values that share one scale.
 pub const BLOCK: usize = 32;
 
-/// Rows are padded with zeros to this many values: kernels read whole chunks.
-const PADDING: usize = crate::arch::integer::CHUNK;
+/// Rows are padded with zeros to this many values: kernels read whole chunks, and units are one a chunk.
+pub const CHUNK: usize = 256;
+
+/// The largest multiple of a unit that a scale may be.
+const MOST: i16 = 16;
+
+/// Which scales a block may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// Any.
+    Blocks,
+    /// Multiples of a unit that 256 values share, as weights with units need it ([`quant::has_units`]). Others can read
+    /// it too.
+    Units,
+}
+
+impl Grid {
+    /// The grid for weights of these types.
+    pub fn of(readers: impl IntoIterator<Item = DType>) -> Self {
+        if readers.into_iter().any(quant::has_units) { Self::Units } else { Self::Blocks }
+    }
+}
+
+/// What belongs to the codes of a chunk.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Scales {
+    /// One a block.
+    pub scales: [f32; CHUNK / BLOCK],
+    /// The sum of each 16 codes.
+    pub sums: [i16; CHUNK / 16],
+    /// Of each 16 codes, which multiple of the unit the scale is; with [`Grid::Units`] only.
+    pub multiples: [i16; CHUNK / 16],
+    /// The sums times the multiples, at most 16 * 127 * 16; with [`Grid::Units`] only.
+    pub multiple_sums: [i16; CHUNK / 16],
+    /// With [`Grid::Units`] only.
+    pub unit: f32,
+}
 
 /// Memory for quantized activations of one region: as many rows as fit.
 #[derive(Debug)]
 pub struct Q8Buffer<'a> {
     /// [rows, padded cols], i8.
     codes: &'a mut [i8],
-    /// [rows, padded cols / 32], f32.
-    scales: &'a mut [f32],
-    /// [rows, padded cols / 16]: the sum of each 16 codes, i16.
-    sums: &'a mut [i16],
+    /// [rows, padded cols / 256].
+    scales: &'a mut [Scales],
 }
 
 impl<'a> Q8Buffer<'a> {
     /// Room for `values` activations, counted with every row padded ([`Q8Buffer::padded`]).
     pub fn carve(arena: &mut Arena<'a>, values: usize) -> Result<Self> {
-        Ok(Self { codes: arena.take(values)?, scales: arena.take(values / BLOCK)?, sums: arena.take(values / 16)? })
+        Ok(Self { codes: arena.take(values)?, scales: arena.take(values / CHUNK)? })
     }
 
     /// `cols` rounded up to whole chunks.
     pub const fn padded(cols: usize) -> usize {
-        cols.next_multiple_of(PADDING)
+        cols.next_multiple_of(CHUNK)
     }
 }
 
-/// One row in 8-bit blocks.
+/// One row in 8-bit blocks, padded with zeros to whole chunks.
 #[derive(Clone, Copy, Debug)]
 pub struct Q8Row<'a> {
-    /// Codes, padded with zeros to whole chunks.
+    /// [padded cols].
     pub codes: &'a [i8],
-    /// One scale a block.
-    pub scales: &'a [f32],
-    /// The sum of each 16 codes.
-    pub sums: &'a [i16],
+    /// [padded cols / 256].
+    pub scales: &'a [Scales],
 }
 
 impl Q8Row<'_> {
     /// No values.
-    pub const EMPTY: Self = Self { codes: &[], scales: &[], sums: &[] };
+    pub const EMPTY: Self = Self { codes: &[], scales: &[] };
 }
 
 /// Rows of activations [rows, cols].
@@ -59,7 +103,7 @@ impl Q8Row<'_> {
 pub struct Acts<'a> {
     cols: usize,
     values: &'a [f32],
-    q8: Option<Q8Row<'a>>,
+    q8: Option<(Q8Row<'a>, Grid)>,
 }
 
 impl<'a> Acts<'a> {
@@ -69,28 +113,21 @@ impl<'a> Acts<'a> {
     }
 
     /// `values` as rows of `cols`, quantized into `buffer` where the mode asks for it.
-    pub fn new(cx: &Context<'_>, values: &'a [f32], cols: usize, buffer: &'a mut Q8Buffer<'_>) -> Self {
+    pub fn new(cx: &Context<'_>, values: &'a [f32], cols: usize, grid: Grid, buffer: &'a mut Q8Buffer<'_>) -> Self {
         if cx.matmul == MatmulMode::Exact || cols == 0 {
             return Self::exact(values, cols);
         }
         let padded = Q8Buffer::padded(cols);
         let rows = values.len() / cols;
         let codes = &mut buffer.codes[..rows * padded];
-        let scales = &mut buffer.scales[..rows * padded / BLOCK];
-        let sums = &mut buffer.sums[..rows * padded / 16];
-        for_each_chunk3(
-            cx.parallel,
-            (codes, padded),
-            (scales, padded / BLOCK),
-            (sums, padded / 16),
-            |row, codes, scales, sums| {
-                cx.level.vectorize(
-                    #[inline(always)]
-                    || quantize(&values[row * cols..][..cols], codes, scales, sums),
-                );
-            },
-        );
-        Self { cols, values, q8: Some(Q8Row { codes, scales, sums }) }
+        let scales = &mut buffer.scales[..rows * padded / CHUNK];
+        for_each_chunk2(cx.parallel, (codes, padded), (scales, padded / CHUNK), |row, codes, scales| {
+            cx.level.vectorize(
+                #[inline(always)]
+                || quantize(&values[row * cols..][..cols], grid, codes, scales),
+            );
+        });
+        Self { cols, values, q8: Some((Q8Row { codes, scales }, grid)) }
     }
 
     /// Columns.
@@ -106,37 +143,63 @@ impl<'a> Acts<'a> {
     /// Row `row` in 8-bit blocks, where they were made.
     pub fn q8_row(&self, row: usize) -> Option<Q8Row<'a>> {
         let padded = Q8Buffer::padded(self.cols);
-        self.q8.map(|q8| Q8Row {
+        self.q8.map(|(q8, _)| Q8Row {
             codes: &q8.codes[row * padded..][..padded],
-            scales: &q8.scales[row * (padded / BLOCK)..][..padded / BLOCK],
-            sums: &q8.sums[row * (padded / 16)..][..padded / 16],
+            scales: &q8.scales[row * (padded / CHUNK)..][..padded / CHUNK],
         })
     }
 
-    /// Whether the rows were quantized.
-    pub const fn is_quantized(&self) -> bool {
-        self.q8.is_some()
+    /// Whether the rows were quantized, in a way that weights of `dtype` can read.
+    pub fn serves(&self, dtype: DType) -> bool {
+        self.q8.is_some_and(|(_, grid)| grid == Grid::Units || !quant::has_units(dtype))
     }
 }
 
-/// One row, block by block.
+/// One row, chunk by chunk.
 #[inline(always)]
-fn quantize(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
-    codes[values.len()..].fill(0);
-    scales[values.len() / BLOCK..].fill(0.0);
-    sums[values.len() / 16..].fill(0);
-    for (block, (x, scale)) in values.chunks(BLOCK).zip(scales).enumerate() {
-        let codes = &mut codes[block * BLOCK..][..BLOCK];
-        // Magnitudes order as their bits do, and integers have a maximum that vectorizes.
-        let max = f32::from_bits(x.iter().fold(0, |max, x| max.max(x.abs().to_bits())));
-        *scale = max / 127.0;
-        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
+fn quantize(values: &[f32], grid: Grid, codes: &mut [i8], scales: &mut [Scales]) {
+    for ((x, codes), scales) in values.chunks(CHUNK).zip(codes.as_chunks_mut().0).zip(scales) {
+        match x.first_chunk() {
+            Some(x) => quantize_chunk(x, grid, codes, scales),
+            None => {
+                let mut padded = [0.0; CHUNK];
+                padded[..x.len()].copy_from_slice(x);
+                quantize_chunk(&padded, grid, codes, scales);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn quantize_chunk(x: &[f32; CHUNK], grid: Grid, codes: &mut [i8; CHUNK], scales: &mut Scales) {
+    let x = x.as_chunks::<BLOCK>().0;
+    // Magnitudes order as their bits do, and integers have a maximum that vectorizes.
+    let mut max = [0; CHUNK / BLOCK];
+    for (max, x) in max.iter_mut().zip(x) {
+        *max = x.iter().fold(0, |max, x| max.max(x.abs().to_bits()));
+    }
+    let most = f32::from_bits(max.iter().fold(0, |most, max| most.max(*max)));
+    scales.unit = most / (127.0 * f32::from(MOST));
+    for (b, (x, codes)) in x.iter().zip(codes.as_chunks_mut::<BLOCK>().0).enumerate() {
+        let max = f32::from_bits(max[b]);
+        let (scale, multiple) = match grid {
+            Grid::Blocks => (max / 127.0, 0),
+            Grid::Units => {
+                // NaN, where all values are zero, becomes 0.
+                let multiple = (libm::ceilf(max / most * f32::from(MOST)) as i16).clamp(1, MOST);
+                (scales.unit * f32::from(multiple), multiple)
+            }
+        };
+        scales.scales[b] = scale;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
         for (code, x) in codes.iter_mut().zip(x) {
-            // Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits (|x * inverse| <= 127).
+            // Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits: |x * inverse| is at most
+            // 127, or so near above that it rounds to it.
             *code = (x * inverse + 12_582_912.0).to_bits() as i8;
         }
-        for (sum, codes) in sums[block * 2..][..2].iter_mut().zip(codes.chunks(16)) {
-            *sum = codes.iter().map(|&c| i16::from(c)).sum();
+        for (s, codes) in (2 * b..).zip(codes.chunks(16)) {
+            let sum: i16 = codes.iter().map(|&c| i16::from(c)).sum();
+            (scales.sums[s], scales.multiples[s], scales.multiple_sums[s]) = (sum, multiple, sum * multiple);
         }
     }
 }

@@ -110,7 +110,7 @@ fn block(cx: &Context<'_>, job: &Job<'_>, first: usize, mut columns: Columns<'_>
         Rows::Groups(groups) => t * groups + first / (job.weights.rows() / groups.max(1)).max(1),
     };
     let integer = cx.matmul == MatmulMode::Fast && quant::is_integer(job.weights.dtype());
-    if integer && job.x.is_quantized() {
+    if integer && job.x.serves(job.weights.dtype()) {
         let x = |t| job.x.q8_row(x_row(t)).unwrap_or(Q8Row::EMPTY);
         integer::matmul(cx.level, &job.weights, first, &x, job.count, &mut columns);
         return;

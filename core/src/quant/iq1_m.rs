@@ -25,9 +25,9 @@ pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { qs, qh, scales } = bytemuck::from_bytes(block);
     let scales = scales.map(u16::from_le_bytes);
     let d = scales.iter().enumerate().fold(0, |d, (j, word)| d | word >> 12 << (4 * j));
-    let d = f16(d.to_le_bytes());
+    out.units[0] = f16(d.to_le_bytes()) * 0.125;
     for (j, scale) in out.scales.iter_mut().enumerate() {
-        *scale = d * f32::from(2 * (scales[j / 4] >> (3 * (j % 4)) & 7) + 1) * 0.125;
+        *scale = f32::from(2 * (scales[j / 4] >> (3 * (j % 4)) & 7) + 1);
     }
     for (l, (codes, q)) in out.codes.as_chunks_mut::<8>().0.iter_mut().zip(qs).enumerate() {
         let high = qh[l / 2] >> (4 * (l % 2)) & 15;

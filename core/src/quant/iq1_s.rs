@@ -29,13 +29,13 @@ struct Block {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, qs, qh } = bytemuck::from_bytes(block);
-    let d = f16(*d);
+    out.units[0] = f16(*d) * 0.125;
     let groups = qs.iter().zip(qh);
     for (((qs, qh), codes), scale) in
         groups.zip(out.codes.as_chunks_mut::<32>().0).zip(out.scales.as_chunks_mut::<2>().0)
     {
         let qh = u16::from_le_bytes(*qh);
-        *scale = [d * f32::from(2 * (qh >> 12 & 7) + 1) * 0.125; 2];
+        *scale = [f32::from(2 * (qh >> 12 & 7) + 1); 2];
         let shift = if qh >> 15 == 0 { 1 } else { -1 };
         for (l, (codes, q)) in codes.as_chunks_mut::<8>().0.iter_mut().zip(qs).enumerate() {
             let high = qh >> (3 * l) & 7;

@@ -1,5 +1,5 @@
 //! IQ2_S: 256 weights, eight to an entry of a codebook of 1024, every sign stored; every 16 have a scale of 4 bits.
-//! `weight = d * (sc + 1/2) / 4 * ±value`.
+//! `weight = d/8 * (2 sc + 1) * ±value`.
 
 use super::codebook::{expand, signed};
 use super::iq2_xs::scales_of_16;
@@ -30,7 +30,8 @@ struct Block {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, qs, signs, qh, scales } = bytemuck::from_bytes(block);
-    scales_of_16(f16(*d), scales, &mut out.scales);
+    out.units[0] = f16(*d) * 0.125;
+    scales_of_16(scales, &mut out.scales);
     for (l, (codes, q)) in out.codes.as_chunks_mut::<8>().0.iter_mut().zip(qs).enumerate() {
         let high = qh[l / 4] >> (2 * (l % 4)) & 3;
         *codes = signed(&GRID[usize::from(*q) | usize::from(high) << 8], signs[l]);

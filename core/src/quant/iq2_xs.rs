@@ -1,5 +1,5 @@
 //! IQ2_XS: 256 weights, eight to an entry of a codebook of 512, seven signs for eight; every 16 have a scale of 4 bits.
-//! `weight = d * (sc + 1/2) / 4 * ±value`.
+//! `weight = d/8 * (2 sc + 1) * ±value`.
 
 use super::codebook::{even_signs, expand, signed};
 use super::iq2_xxs::VALUES;
@@ -27,17 +27,18 @@ struct Block {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, qs, scales } = bytemuck::from_bytes(block);
-    scales_of_16(f16(*d), scales, &mut out.scales);
+    out.units[0] = f16(*d) * 0.125;
+    scales_of_16(scales, &mut out.scales);
     for (codes, q) in out.codes.as_chunks_mut::<8>().0.iter_mut().zip(qs) {
         let q = u16::from_le_bytes(*q);
         *codes = signed(&GRID[usize::from(q & 511)], even_signs(u32::from(q >> 9)));
     }
 }
 
-/// `scale[j] = d * (sc[j] + 1/2) / 4`, as IQ2_XS and IQ2_S have them.
+/// `scale[j] = 2 sc[j] + 1`, as IQ2_XS and IQ2_S have them.
 #[inline(always)]
-pub(super) fn scales_of_16(d: f32, packed: &[u8; 8], scales: &mut [f32; 16]) {
+pub(super) fn scales_of_16(packed: &[u8; 8], scales: &mut [f32; 16]) {
     for (j, scale) in scales.iter_mut().enumerate() {
-        *scale = d * (0.5 + f32::from(packed[j / 2] >> (4 * (j % 2)) & 15)) * 0.25;
+        *scale = f32::from(2 * (packed[j / 2] >> (4 * (j % 2)) & 15) + 1);
     }
 }

@@ -1,5 +1,5 @@
 //! IQ2_XXS: 256 weights, eight to an entry of a codebook of 256, seven signs for eight; every 32 have a scale of 4
-//! bits. `weight = d * (sc + 1/2) / 4 * ±value`.
+//! bits. `weight = d/8 * (2 sc + 1) * ±value`.
 
 use super::codebook::{even_signs, expand, signed};
 use super::{Unpacked, f16, grids};
@@ -34,11 +34,11 @@ struct Group {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, groups } = bytemuck::from_bytes(block);
-    let d = f16(*d);
+    out.units[0] = f16(*d) * 0.125;
     let codes = out.codes.as_chunks_mut::<32>().0;
     for ((group, codes), scale) in groups.iter().zip(codes).zip(out.scales.as_chunks_mut::<2>().0) {
         let signs = u32::from_le_bytes(group.signs);
-        *scale = [d * (0.5 + (signs >> 28) as f32) * 0.25; 2];
+        *scale = [(2 * (signs >> 28) + 1) as f32; 2];
         for (l, (codes, entry)) in codes.as_chunks_mut::<8>().0.iter_mut().zip(group.entries).enumerate() {
             *codes = signed(&GRID[usize::from(entry)], even_signs(signs >> (7 * l)));
         }

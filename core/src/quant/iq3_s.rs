@@ -32,9 +32,9 @@ struct Block {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, qs, qh, signs, scales } = bytemuck::from_bytes(block);
-    let d = f16(*d);
+    out.units[0] = f16(*d);
     for (j, scale) in out.scales.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-        *scale = [d * f32::from(2 * (scales[j / 2] >> (4 * (j % 2)) & 15) + 1); 2];
+        *scale = [f32::from(2 * (scales[j / 2] >> (4 * (j % 2)) & 15) + 1); 2];
     }
     for (l, (codes, q)) in out.codes.as_chunks_mut::<4>().0.iter_mut().zip(qs).enumerate() {
         let high = qh[l / 8] >> (l % 8) & 1;

@@ -1,5 +1,5 @@
 //! IQ3_XXS: 256 weights, four to an entry of a codebook of 256, seven signs for eight; every 32 have a scale of 4 bits.
-//! `weight = d * (sc + 1/2) / 2 * ±value`.
+//! `weight = d/4 * (2 sc + 1) * ±value`.
 
 use super::codebook::{even_signs, expand, signed};
 use super::{Unpacked, f16, grids};
@@ -28,13 +28,13 @@ struct Block {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, qs, signs } = bytemuck::from_bytes(block);
-    let d = f16(*d);
+    out.units[0] = f16(*d) * 0.25;
     let groups = signs.iter().zip(qs.as_chunks::<4>().0);
     for (((signs, qs), codes), scale) in
         groups.zip(out.codes.as_chunks_mut::<32>().0).zip(out.scales.as_chunks_mut::<2>().0)
     {
         let signs = u32::from_le_bytes(*signs);
-        *scale = [d * (0.5 + (signs >> 28) as f32) * 0.5; 2];
+        *scale = [(2 * (signs >> 28) + 1) as f32; 2];
         for (l, ([a, b], codes)) in qs.iter().zip(codes.as_chunks_mut::<8>().0).enumerate() {
             let signs = even_signs(signs >> (7 * l));
             let pair = [signed(&GRID[usize::from(*a)], signs), signed(&GRID[usize::from(*b)], signs >> 4)];

@@ -25,11 +25,12 @@ struct Block {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { d, scales_h, scales_l, qs } = bytemuck::from_bytes(block);
-    let (d, scales_h) = (f16(*d), u16::from_le_bytes(*scales_h));
+    let scales_h = u16::from_le_bytes(*scales_h);
+    out.units[0] = f16(*d);
     for (j, scale) in out.scales.as_chunks_mut::<2>().0.iter_mut().enumerate() {
         let low = scales_l[j / 2] >> (4 * (j % 2)) & 15;
         let high = (scales_h >> (2 * j) & 3) as u8;
-        *scale = [d * f32::from((low | high << 4) as i8 - 32); 2];
+        *scale = [f32::from((low | high << 4) as i8 - 32); 2];
     }
     for (qs, codes) in qs.as_chunks::<16>().0.iter().zip(out.codes.as_chunks_mut::<32>().0) {
         nibbles_of(&VALUES, qs, codes);

@@ -49,21 +49,25 @@ pub(crate) mod packed {
     pub(crate) const IQ3_S: &[u16; 512] = &grids::IQ3_S;
 }
 
-/// Up to 256 consecutive weights of a row in integer form: `weight[i] = scales[i/16] * codes[i] + offsets[i/16]`.
+/// Up to 256 consecutive weights of a row in integer form:
+/// `weight[i] = (units[0] * scales[i/16]) * codes[i] + units[1] * offsets[i/16]`.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Unpacked {
     /// One a weight.
     pub codes: [i8; 256],
-    /// One for every 16 weights (formats that share a scale among 32 repeat it).
+    /// One for every 16 weights (formats that share a scale among 32 repeat it). Integers of -128 to 127 where the type
+    /// [`has_units`].
     pub scales: [f32; 16],
-    /// One for every 16 weights; zeros unless [`has_offset`].
+    /// One for every 16 weights; zeros unless [`has_offset`]. Integers of 0 to 63 where the type [`has_units`].
     pub offsets: [f32; 16],
+    /// What scales and offsets are multiples of; ones unless [`has_units`].
+    pub units: [f32; 2],
 }
 
 impl Default for Unpacked {
     fn default() -> Self {
-        Self { codes: [0; 256], scales: [0.0; 16], offsets: [0.0; 16] }
+        Self { codes: [0; 256], scales: [0.0; 16], offsets: [0.0; 16], units: [1.0; 2] }
     }
 }
 
@@ -75,6 +79,11 @@ pub const fn is_integer(dtype: DType) -> bool {
 /// Whether the type's [`Unpacked::offsets`] are other than zero.
 pub const fn has_offset(dtype: DType) -> bool {
     matches!(dtype, DType::Q4_1 | DType::Q5_1 | DType::Q2_K | DType::Q4_K | DType::Q5_K)
+}
+
+/// Whether scales and offsets are integers times a unit of their block of 256: the K types, and the IQ types but IQ4_NL.
+pub const fn has_units(dtype: DType) -> bool {
+    dtype.block().0 == 256
 }
 
 /// How many consecutive weights share a scale in the type's integer form: 16 or 32.
@@ -92,7 +101,7 @@ pub fn unpack(dtype: DType, row: &[u8], scales: &[u8], start: usize, len: usize,
     if !is_integer(dtype) {
         return false;
     }
-    out.offsets = [0.0; 16];
+    (out.offsets, out.units) = ([0.0; 16], [1.0; 2]);
     match dtype {
         DType::Q4_0 => blocks_of_32(q4_0::unpack, row, start, len, out),
         DType::Q4_1 => blocks_of_32(q4_1::unpack, row, start, len, out),
@@ -159,15 +168,16 @@ pub fn decode(dtype: DType, row: &[u8], scales: &[u8], start: usize, out: &mut [
     }
 }
 
-/// `out[i] = scale * code[i] + offset`, in two roundings.
+/// `out[i] = scale * code[i] + offset`, each operation rounded.
 #[inline(always)]
 fn expand(block: &Unpacked, has_offset: bool, out: &mut [f32]) {
     let codes = block.codes.as_chunks::<16>().0;
     for (s, (out, codes)) in out.as_chunks_mut::<16>().0.iter_mut().zip(codes).enumerate() {
         // Adding minus zero changes no value, not even minus zero itself.
-        let offset = if has_offset { block.offsets[s] } else { -0.0 };
+        let offset = if has_offset { block.units[1] * block.offsets[s] } else { -0.0 };
+        let scale = block.units[0] * block.scales[s];
         for (out, code) in out.iter_mut().zip(codes) {
-            *out = block.scales[s] * f32::from(*code) + offset;
+            *out = scale * f32::from(*code) + offset;
         }
     }
 }

@@ -23,10 +23,10 @@ struct Block {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { scales, qs, d, dmin } = bytemuck::from_bytes(block);
-    let (d, dmin) = (f16(*d), f16(*dmin));
+    out.units = [f16(*d), -f16(*dmin)];
     for ((packed, scale), offset) in scales.iter().zip(&mut out.scales).zip(&mut out.offsets) {
-        *scale = d * f32::from(packed & 15);
-        *offset = -(dmin * f32::from(packed >> 4));
+        *scale = f32::from(packed & 15);
+        *offset = f32::from(packed >> 4);
     }
     two_bits(qs, &mut out.codes);
 }

@@ -24,11 +24,11 @@ struct Block {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { hmask, qs, scales, d } = bytemuck::from_bytes(block);
-    let d = f16(*d);
+    out.units[0] = f16(*d);
     for (j, scale) in out.scales.iter_mut().enumerate() {
         let low = scales[j % 8] >> (4 * (j / 8)) & 15;
         let high = scales[8 + j % 4] >> (2 * (j / 4)) & 3;
-        *scale = d * f32::from((low | high << 4) as i8 - 32);
+        *scale = f32::from((low | high << 4) as i8 - 32);
     }
     two_bits(qs, &mut out.codes);
     for (k, codes) in out.codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {

@@ -38,10 +38,10 @@ pub(super) struct Scales {
 }
 
 impl Scales {
-    /// Scale and offset of every 32 weights.
+    /// Scales and offsets of every 32 weights, and their units.
     #[inline(always)]
     pub(super) fn unpack(&self, out: &mut Unpacked) {
-        let (d, dmin) = (f16(self.d), f16(self.dmin));
+        out.units = [f16(self.d), -f16(self.dmin)];
         let p = &self.packed;
         let (scales, offsets) = (out.scales.as_chunks_mut::<2>().0, out.offsets.as_chunks_mut::<2>().0);
         for (j, (scale, offset)) in scales.iter_mut().zip(offsets).enumerate() {
@@ -49,8 +49,8 @@ impl Scales {
                 0..4 => (p[j] & 63, p[4 + j] & 63),
                 _ => (p[4 + j] & 15 | p[j - 4] >> 6 << 4, p[4 + j] >> 4 | p[j] >> 6 << 4),
             };
-            *scale = [d * f32::from(sc); 2];
-            *offset = [-(dmin * f32::from(m)); 2];
+            *scale = [f32::from(sc); 2];
+            *offset = [f32::from(m); 2];
         }
     }
 }

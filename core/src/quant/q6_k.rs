@@ -22,9 +22,9 @@ struct Block {
 #[inline(always)]
 pub fn unpack(block: &[u8; BYTES], out: &mut Unpacked) {
     let Block { ql, qh, scales, d } = bytemuck::from_bytes(block);
-    let d = f16(*d);
+    out.units[0] = f16(*d);
     for (scale, sc) in out.scales.iter_mut().zip(scales) {
-        *scale = d * f32::from(*sc);
+        *scale = f32::from(*sc);
     }
     let halves = ql.as_chunks::<64>().0.iter().zip(qh.as_chunks::<32>().0);
     for ((ql, qh), codes) in halves.zip(out.codes.as_chunks_mut::<128>().0) {

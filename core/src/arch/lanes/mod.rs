@@ -12,7 +12,9 @@ use super::aarch64 as v;
 use super::wasm32 as v;
 
 use super::disjoint::Columns;
-use super::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise};
+use super::integer::{
+    self, CHUNK, ChunkX, Form, Isa, Number, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise,
+};
 use crate::dtype::DType;
 use crate::quant;
 use core::hint::black_box;
@@ -120,6 +122,7 @@ trait Format: Copy {
     const WIDE: bool = quant::sub_block(Self::DTYPE) == 32;
     const OFFSET: bool = quant::has_offset(Self::DTYPE);
     const RAISE: i32 = raise(Self::DTYPE) as i32;
+    const UNITS: bool = quant::has_units(Self::DTYPE);
     /// Pairs of products that surely fit 16 bits, activations being at most 127.
     const FIT: usize = i16::MAX as usize / (2 * 127 * largest(Self::DTYPE) as usize);
 
@@ -178,11 +181,12 @@ fn put<F: Format>(w: &Weights, r: usize, tile: &mut Tile) {
     let scales = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut tile.row_scales[r]);
     let offsets = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut tile.row_offsets[r]);
     for i in 0..if F::WIDE { 2 } else { 4 } {
-        v::store(v::float_bytes(w.scales[i]), &mut scales[i]);
+        v::store(v::float_bytes(v::from_bits(w.scales[i])), &mut scales[i]);
         if F::OFFSET {
-            v::store(v::float_bytes(w.offsets[i]), &mut offsets[i]);
+            v::store(v::float_bytes(v::from_bits(w.offsets[i])), &mut offsets[i]);
         }
     }
+    (tile.units[0][r], tile.units[1][r]) = (w.units[0], w.units[1]);
 }
 
 #[inline(always)]
@@ -232,72 +236,77 @@ fn odd_chunk<F: Format, D: Dot, const T: usize>(
 /// One chunk of one row against one activation.
 #[inline(always)]
 fn one_chunk<F: Format, D: Dot>(w: &Weights, x: ChunkX<'_>) -> f32 {
-    if F::WIDE { chunk_of_32::<F, D>(w, x) } else { chunk_of_16::<F, D>(w, x) }
+    if F::UNITS { chunk_of_units::<F, D>(w, x) } else { chunk_of_blocks::<F, D>(w, x) }
 }
 
-/// One chunk of one row, in blocks of 32, against one activation.
+/// The sums of products of blocks 4 i to 4 i + 3, `x_sum` being those of the activation's codes.
 #[inline(always)]
-fn chunk_of_32<F: Format, D: Dot>(w: &Weights, x: ChunkX<'_>) -> f32 {
+fn four_sums<F: Format, D: Dot>(w: &Weights, x: ChunkX<'_>, i: usize, x_sum: Ints) -> Ints {
     let codes = bytemuck::cast_ref::<_, [[u8; 16]; 16]>(x.codes);
-    let x_sums = bytemuck::cast_ref::<_, [[u8; 16]; 2]>(x.sums);
-    let x_scales = bytemuck::cast_ref::<_, [[u8; 16]; 2]>(x.scales);
+    let mut sums = [zero(); 4];
+    for b in 0..4 {
+        let product = |sum, i: usize| D::dot(sum, D::weights(w.codes[i]), D::activations(v::load(&codes[i])));
+        let i = 4 * i + b;
+        sums[b] = if !F::WIDE {
+            D::widen(product(D::zero(), i))
+        } else if !D::SHORT || F::FIT >= 2 {
+            D::widen(product(product(D::zero(), 2 * i), 2 * i + 1))
+        } else {
+            v::add_i(D::widen(product(D::zero(), 2 * i)), D::widen(product(D::zero(), 2 * i + 1)))
+        };
+    }
+    let sums = v::sums(sums);
+    if F::RAISE == 0 { sums } else { v::sub_i(sums, v::mul_i(x_sum, v::splat_i(F::RAISE))) }
+}
+
+/// One chunk of one row without units: blocks of 32 are the leaves of the tree of [`integer`].
+#[inline(always)]
+fn chunk_of_blocks<F: Format, D: Dot>(w: &Weights, x: ChunkX<'_>) -> f32 {
+    let x_sums = bytemuck::cast_ref::<_, [[u8; 16]; 2]>(&x.of.sums);
+    let x_scales = bytemuck::cast_ref::<_, [[u8; 16]; 2]>(&x.of.scales);
     let mut p = [v::splat_f(0.0); 2];
     for half in 0..2 {
-        let mut sums = [zero(); 4];
-        for b in 0..4 {
-            let i = 8 * half + 2 * b;
-            let (w0, w1) = (D::weights(w.codes[i]), D::weights(w.codes[i + 1]));
-            let (x0, x1) = (D::activations(v::load(&codes[i])), D::activations(v::load(&codes[i + 1])));
-            sums[b] = if !D::SHORT || F::FIT >= 2 {
-                D::widen(D::dot(D::dot(D::zero(), w0, x0), w1, x1))
-            } else {
-                v::add_i(D::widen(D::dot(D::zero(), w0, x0)), D::widen(D::dot(D::zero(), w1, x1)))
-            };
-        }
-        let mut sum = v::sums(sums);
         let x_sum = v::add_pairs_i16(v::load(&x_sums[half]));
-        if F::RAISE != 0 {
-            sum = v::sub_i(sum, v::mul_i(x_sum, v::splat_i(F::RAISE)));
-        }
+        let sum = four_sums::<F, D>(w, x, half, x_sum);
         let x_scale = v::from_bytes(v::load(&x_scales[half]));
-        p[half] = v::mul_f(v::mul_f(w.scales[half], x_scale), v::to_f(sum));
+        p[half] = v::mul_f(v::mul_f(v::from_bits(w.scales[half]), x_scale), v::to_f(sum));
         if F::OFFSET {
-            p[half] = v::add_f(p[half], v::mul_f(w.offsets[half], v::mul_f(x_scale, v::to_f(x_sum))));
+            let offset = v::mul_f(v::from_bits(w.offsets[half]), v::mul_f(x_scale, v::to_f(x_sum)));
+            p[half] = v::add_f(p[half], offset);
         }
     }
     last(add_adjacent(p[0], p[1]))
 }
 
-/// One chunk of one row, in blocks of 16, against one activation.
+/// One chunk of one row with units.
 #[inline(always)]
-fn chunk_of_16<F: Format, D: Dot>(w: &Weights, x: ChunkX<'_>) -> f32 {
-    let codes = bytemuck::cast_ref::<_, [[u8; 16]; 16]>(x.codes);
-    let x_sums = bytemuck::cast_ref::<_, [[u8; 16]; 2]>(x.sums);
-    let x_scales = bytemuck::cast_ref::<_, [[u8; 16]; 2]>(x.scales);
-    let mut p = [v::splat_f(0.0); 4];
+fn chunk_of_units<F: Format, D: Dot>(w: &Weights, x: ChunkX<'_>) -> f32 {
+    let (mut sum, mut offset_sum) = (zero(), zero());
     for half in 0..2 {
-        let x_scale = v::from_bytes(v::load(&x_scales[half]));
-        let x_scale = [v::double_low_f(x_scale), v::double_high_f(x_scale)];
-        let x_sum = v::widen_i16(v::load(&x_sums[half]));
-        for quarter in 0..2 {
-            let q = 2 * half + quarter;
-            let mut sums = [zero(); 4];
-            for b in 0..4 {
-                let (w, x) = (w.codes[4 * q + b], v::load(&codes[4 * q + b]));
-                sums[b] = D::widen(D::dot(D::zero(), D::weights(w), D::activations(x)));
-            }
-            let mut sum = v::sums(sums);
-            if F::RAISE != 0 {
-                sum = v::sub_i(sum, v::mul_i(x_sum[quarter], v::splat_i(F::RAISE)));
-            }
-            p[q] = v::mul_f(v::mul_f(w.scales[q], x_scale[quarter]), v::to_f(sum));
+        // Of eight blocks of 16: four of 32, or twice four of 16.
+        let of_half = |numbers: &[i16; 16]| v::load(&bytemuck::cast_ref::<_, [[u8; 16]; 2]>(numbers)[half]);
+        let summed = |numbers: &[i16; 16]| match F::WIDE {
+            true => [v::add_pairs_i16(of_half(numbers)), zero()],
+            false => v::widen_i16(of_half(numbers)),
+        };
+        let multiples = match F::WIDE {
+            // Each is there twice.
+            true => [v::and_i(v::bytes_i(of_half(&x.of.multiples)), v::splat_i(0xffff)), zero()],
+            false => v::widen_i16(of_half(&x.of.multiples)),
+        };
+        let (x_sums, offset_sums) = (summed(&x.of.sums), summed(&x.of.multiple_sums));
+        for i in 0..if F::WIDE { 1 } else { 2 } {
+            let four = if F::WIDE { half } else { 2 * half + i };
+            let products = four_sums::<F, D>(w, x, four, x_sums[i]);
+            sum = v::add_i(sum, v::mul_i(products, v::mul_i(w.scales[four], multiples[i])));
             if F::OFFSET {
-                let x_sum = v::mul_f(x_scale[quarter], v::to_f(x_sum[quarter]));
-                p[q] = v::add_f(p[q], v::mul_f(w.offsets[q], x_sum));
+                offset_sum = v::add_i(offset_sum, v::mul_i(w.offsets[four], offset_sums[i]));
             }
         }
     }
-    last(add_adjacent(add_adjacent(p[0], p[1]), add_adjacent(p[2], p[3])))
+    let sums = v::to_f(v::sums([sum, offset_sum, zero(), zero()]));
+    let chunk = (w.units[0] * x.of.unit) * v::first_f(sums);
+    if F::OFFSET { chunk + (w.units[1] * x.of.unit) * v::first_f(v::odd_f(sums, sums)) } else { chunk }
 }
 
 /// (p0 + p1) + (p2 + p3).
@@ -321,15 +330,15 @@ fn seal<D: Dot>(tile: &mut Tile, wide: bool, offset: bool) {
         }
     }
     let quarters = if wide { 2 } else { 4 };
-    transpose_floats(&tile.row_scales, &mut tile.scales, quarters);
+    transpose_numbers(&tile.row_scales, &mut tile.scales, quarters);
     if offset {
-        transpose_floats(&tile.row_offsets, &mut tile.offsets, quarters);
+        transpose_numbers(&tile.row_offsets, &mut tile.offsets, quarters);
     }
 }
 
 /// [row][block] to [block][row], four times `quarters` blocks.
 #[inline(always)]
-fn transpose_floats(from: &[[f32; 16]; 16], to: &mut [[f32; 16]; 16], quarters: usize) {
+fn transpose_numbers(from: &[[Number; 16]; 16], to: &mut [[Number; 16]; 16], quarters: usize) {
     let from = bytemuck::cast_ref::<_, [[[u8; 16]; 4]; 16]>(from);
     let to = bytemuck::cast_mut::<_, [[[u8; 16]; 4]; 16]>(to);
     for four in 0..4 {
@@ -379,27 +388,15 @@ fn tile_step<F: Format, D: Dot, const T: usize>(
     waiting: &mut [Many<Floats, T>; 3],
     out: &mut [[f32; ROWS]; T],
 ) {
-    let mut sum = waiting[0];
-    for b in 0..8 {
-        // Blocks of 32, or pairs of blocks of 16: the leaves of the tree of `integer` either way.
-        sum = if F::WIDE {
-            tile_block::<F, D, T, 8>(tile, x, fit, b)
-        } else {
-            let first = tile_block::<F, D, T, 4>(tile, x, fit, 2 * b);
-            add_many(&first, &tile_block::<F, D, T, 4>(tile, x, fit, 2 * b + 1))
-        };
-        for (level, waiting) in waiting.iter_mut().enumerate() {
-            if b >> level & 1 == 0 {
-                *waiting = sum;
-                break;
-            }
-            sum = add_many(waiting, &sum);
-        }
-    }
+    let products = match (F::UNITS, F::WIDE) {
+        (false, _) => tile_of_blocks::<F, D, T>(tile, x, fit, waiting),
+        (true, true) => tile_of_units::<F, D, T, 8>(tile, x, fit),
+        (true, false) => tile_of_units::<F, D, T, 4>(tile, x, fit),
+    };
     for t in 0..T {
         let out = bytemuck::cast_mut::<_, [[u8; 16]; ROWS / 4]>(&mut out[t]);
         for four in 0..ROWS / 4 {
-            let sum = v::add_f(v::from_bytes(v::load(&out[four])), sum[t][four]);
+            let sum = v::add_f(v::from_bytes(v::load(&out[four])), products[t][four]);
             v::store(v::float_bytes(sum), &mut out[four]);
         }
     }
@@ -416,63 +413,136 @@ fn add_many<const T: usize>(a: &Many<Floats, T>, b: &Many<Floats, T>) -> Many<Fl
     sum
 }
 
-/// The scaled products of block `b`, of 4 * UNITS codes, of which `fit` units at a time are added before they are widened.
+/// The sum of an activation's numbers of block `b`, of 4 * FOURS codes.
+#[inline(always)]
+fn sum_of<const FOURS: usize>(numbers: &[i16; 16], b: usize) -> i32 {
+    if FOURS == 8 { i32::from(numbers[2 * b]) + i32::from(numbers[2 * b + 1]) } else { i32::from(numbers[b]) }
+}
+
+/// The sums of products of block `b`, of 4 * FOURS codes, of which `fit` fours at a time are added before they are widened.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
-fn tile_block<F: Format, D: Dot, const T: usize, const UNITS: usize>(
+fn block_sums<F: Format, D: Dot, const T: usize, const FOURS: usize>(
     tile: &Tile,
     x: &[ChunkX<'_>; T],
     fit: usize,
     b: usize,
-) -> Many<Floats, T> {
+) -> Many<Ints, T> {
     // Cut to the block first: then all that follows lies at fixed distances.
-    let units = &bytemuck::cast_ref::<_, [[[u8; 16]; 4]; 64]>(&tile.codes).as_chunks::<UNITS>().0[b];
-    let mut x_units = [&[[0; 4]; UNITS]; T];
+    let fours = &bytemuck::cast_ref::<_, [[[u8; 16]; 4]; 64]>(&tile.codes).as_chunks::<FOURS>().0[b];
+    let mut x_fours = [&[[0; 4]; FOURS]; T];
     for t in 0..T {
-        x_units[t] = &bytemuck::cast_ref::<_, [[u8; 4]; 64]>(x[t].codes).as_chunks::<UNITS>().0[b];
+        x_fours[t] = &bytemuck::cast_ref::<_, [[u8; 4]; 64]>(x[t].codes).as_chunks::<FOURS>().0[b];
     }
-    let mut x_sums = [0; T];
     let mut sums = [[zero(); ROWS / 4]; T];
-    for t in 0..T {
-        let of_16 = x[t].sums;
-        x_sums[t] =
-            if UNITS == 8 { i32::from(of_16[2 * b]) + i32::from(of_16[2 * b + 1]) } else { i32::from(of_16[b]) };
-        if F::RAISE != 0 {
-            sums[t] = [v::splat_i(-F::RAISE * x_sums[t]); ROWS / 4];
+    if F::RAISE != 0 {
+        for t in 0..T {
+            sums[t] = [v::splat_i(-F::RAISE * sum_of::<FOURS>(&x[t].of.sums, b)); ROWS / 4];
         }
     }
-    for start in (0..UNITS).step_by(fit) {
+    for start in (0..FOURS).step_by(fit) {
         let mut few = [[D::zero(); ROWS / 4]; T];
-        for unit in start..UNITS.min(start + fit) {
+        for four in start..FOURS.min(start + fit) {
             let mut splats = [D::splat([0; 4]); T];
             for t in 0..T {
-                splats[t] = D::splat(x_units[t][unit]);
+                splats[t] = D::splat(x_fours[t][four]);
             }
-            for four in 0..ROWS / 4 {
-                let w = D::weights(v::load(&units[unit][four]));
+            for rows in 0..ROWS / 4 {
+                let w = D::weights(v::load(&fours[four][rows]));
                 for t in 0..T {
-                    few[t][four] = D::dot(few[t][four], w, splats[t]);
+                    few[t][rows] = D::dot(few[t][rows], w, splats[t]);
                 }
             }
         }
         for t in 0..T {
-            for four in 0..ROWS / 4 {
-                sums[t][four] = v::add_i(sums[t][four], D::widen(few[t][four]));
+            for rows in 0..ROWS / 4 {
+                sums[t][rows] = v::add_i(sums[t][rows], D::widen(few[t][rows]));
             }
         }
     }
-    let scales = bytemuck::cast_ref::<_, [[u8; 16]; 4]>(&tile.scales[b]);
-    let offsets = bytemuck::cast_ref::<_, [[u8; 16]; 4]>(&tile.offsets[b]);
+    sums
+}
+
+/// Four times four numbers of the tile, as integers.
+#[inline(always)]
+fn ints_of(numbers: &[Number; ROWS]) -> [Ints; ROWS / 4] {
+    let numbers = bytemuck::cast_ref::<_, [[u8; 16]; ROWS / 4]>(numbers);
+    let mut ints = [zero(); ROWS / 4];
+    for i in 0..ROWS / 4 {
+        ints[i] = v::bytes_i(v::load(&numbers[i]));
+    }
+    ints
+}
+
+/// The products with a chunk without units: of each block of 32 a leaf of the tree of [`integer`].
+#[inline(always)]
+fn tile_of_blocks<F: Format, D: Dot, const T: usize>(
+    tile: &Tile,
+    x: &[ChunkX<'_>; T],
+    fit: usize,
+    waiting: &mut [Many<Floats, T>; 3],
+) -> Many<Floats, T> {
+    let mut sum = waiting[0];
+    for b in 0..8 {
+        let sums = block_sums::<F, D, T, 8>(tile, x, fit, b);
+        let (scales, offsets) = (ints_of(&tile.scales[b]), ints_of(&tile.offsets[b]));
+        for t in 0..T {
+            let x_scale = x[t].of.scales[b];
+            for four in 0..ROWS / 4 {
+                let scale = v::mul_f(v::from_bits(scales[four]), v::splat_f(x_scale));
+                sum[t][four] = v::mul_f(scale, v::to_f(sums[t][four]));
+                if F::OFFSET {
+                    let x_sum = v::splat_f(x_scale * sum_of::<8>(&x[t].of.sums, b) as f32);
+                    sum[t][four] = v::add_f(sum[t][four], v::mul_f(v::from_bits(offsets[four]), x_sum));
+                }
+            }
+        }
+        for (level, waiting) in waiting.iter_mut().enumerate() {
+            if b >> level & 1 == 0 {
+                *waiting = sum;
+                break;
+            }
+            sum = add_many(waiting, &sum);
+        }
+    }
+    sum
+}
+
+/// The products with a chunk with units.
+#[inline(always)]
+fn tile_of_units<F: Format, D: Dot, const T: usize, const FOURS: usize>(
+    tile: &Tile,
+    x: &[ChunkX<'_>; T],
+    fit: usize,
+) -> Many<Floats, T> {
+    let mut sums = [[zero(); ROWS / 4]; T];
+    let mut offset_sums = sums;
+    for b in 0..64 / FOURS {
+        let products = block_sums::<F, D, T, FOURS>(tile, x, fit, b);
+        let (scales, offsets) = (ints_of(&tile.scales[b]), ints_of(&tile.offsets[b]));
+        for t in 0..T {
+            let multiple = v::splat_i(x[t].of.multiples[b * FOURS / 4].into());
+            let offset_sum = v::splat_i(sum_of::<FOURS>(&x[t].of.multiple_sums, b));
+            for four in 0..ROWS / 4 {
+                let product = v::mul_i(products[t][four], v::mul_i(scales[four], multiple));
+                sums[t][four] = v::add_i(sums[t][four], product);
+                if F::OFFSET {
+                    offset_sums[t][four] = v::add_i(offset_sums[t][four], v::mul_i(offsets[four], offset_sum));
+                }
+            }
+        }
+    }
+    let units = bytemuck::cast_ref::<_, [[[u8; 16]; ROWS / 4]; 2]>(&tile.units);
     let mut products = [[v::splat_f(0.0); ROWS / 4]; T];
     for t in 0..T {
-        let x_scale = x[t].scales[b * UNITS / 8];
+        let x_unit = v::splat_f(x[t].of.unit);
+        let scaled = |i: usize, four: usize, sums: Ints| {
+            v::mul_f(v::mul_f(v::from_bytes(v::load(&units[i][four])), x_unit), v::to_f(sums))
+        };
         for four in 0..ROWS / 4 {
-            let scale = v::mul_f(v::from_bytes(v::load(&scales[four])), v::splat_f(x_scale));
-            products[t][four] = v::mul_f(scale, v::to_f(sums[t][four]));
+            products[t][four] = scaled(0, four, sums[t][four]);
             if F::OFFSET {
-                let x_sum = v::splat_f(x_scale * x_sums[t] as f32);
-                let offset = v::mul_f(v::from_bytes(v::load(&offsets[four])), x_sum);
-                products[t][four] = v::add_f(products[t][four], offset);
+                products[t][four] = v::add_f(products[t][four], scaled(1, four, offset_sums[t][four]));
             }
         }
     }

@@ -8,29 +8,42 @@ use crate::quant::{self, fp4, iq2_s, iq2_xs, iq2_xxs, iq4_nl, signs};
 pub(super) struct Weights {
     /// Raised by [`raise`].
     pub(super) codes: [Bytes; 16],
-    /// One a block: eight of 32, or sixteen of 16.
-    pub(super) scales: [Floats; 4],
+    /// One a block: eight of 32, or sixteen of 16; f32, or with units integers.
+    pub(super) scales: [Ints; 4],
     /// One a block.
-    pub(super) offsets: [Floats; 4],
+    pub(super) offsets: [Ints; 4],
+    /// The scales' unit, and the offsets'.
+    pub(super) units: [f32; 2],
 }
 
 impl Weights {
+    /// Without units.
     #[inline(always)]
-    fn of_32(codes: [Bytes; 16], [a, b]: [Floats; 2]) -> Self {
-        let zero = v::splat_f(0.0);
-        Self { codes, scales: [a, b, zero, zero], offsets: [zero; 4] }
+    fn new(codes: [Bytes; 16], scales: [Floats; 2]) -> Self {
+        Self::of_32(codes, bits(scales), 1.0)
     }
 
     #[inline(always)]
-    fn of_16(codes: [Bytes; 16], scales: [Floats; 4]) -> Self {
-        Self { codes, scales, offsets: [v::splat_f(0.0); 4] }
+    fn of_32(codes: [Bytes; 16], [a, b]: [Ints; 2], unit: f32) -> Self {
+        let zero = v::splat_i(0);
+        Self::of_16(codes, [a, b, zero, zero], unit)
     }
 
     #[inline(always)]
-    fn with_offsets(mut self, [a, b]: [Floats; 2]) -> Self {
-        (self.offsets[0], self.offsets[1]) = (a, b);
+    fn of_16(codes: [Bytes; 16], scales: [Ints; 4], unit: f32) -> Self {
+        Self { codes, scales, offsets: [v::splat_i(0); 4], units: [unit, 1.0] }
+    }
+
+    #[inline(always)]
+    fn with_offsets(mut self, [a, b]: [Ints; 2], unit: f32) -> Self {
+        (self.offsets[0], self.offsets[1], self.units[1]) = (a, b, unit);
         self
     }
+}
+
+#[inline(always)]
+fn bits([a, b]: [Floats; 2]) -> [Ints; 2] {
+    [v::float_bits(a), v::float_bits(b)]
 }
 
 /// Loaders of columns `start..start + len` of a row, from functions of a chunk's blocks.
@@ -71,14 +84,19 @@ pub(super) fn generic(row: Row<'_>, start: usize, len: usize) -> Weights {
     for (code, stored) in codes.iter_mut().zip(bytemuck::cast_ref::<_, [[u8; 16]; 16]>(&w.codes)) {
         *code = v::add_8(*code, v::load(stored));
     }
-    let mut weights = Weights::of_16(codes, [v::splat_f(0.0); 4]);
+    let mut weights = Weights::of_16(codes, [v::splat_i(0); 4], w.units[0]);
+    weights.units = w.units;
     for (to, from) in [(&mut weights.scales, &w.scales), (&mut weights.offsets, &w.offsets)] {
-        for (to, from) in to.iter_mut().zip(bytemuck::cast_ref::<_, [[u8; 16]; 4]>(from)) {
-            *to = v::from_bytes(v::load(from));
+        let mut values = [v::splat_f(0.0); 4];
+        for (value, from) in values.iter_mut().zip(bytemuck::cast_ref::<_, [[u8; 16]; 4]>(from)) {
+            *value = v::from_bytes(v::load(from));
         }
         if quant::sub_block(row.dtype) == 32 {
             // Each scale is there twice.
-            (to[0], to[1]) = (v::even_f(to[0], to[1]), v::even_f(to[2], to[3]));
+            (values[0], values[1]) = (v::even_f(values[0], values[1]), v::even_f(values[2], values[3]));
+        }
+        for (to, value) in to.iter_mut().zip(values) {
+            *to = if quant::has_units(row.dtype) { v::to_i(value) } else { v::float_bits(value) };
         }
     }
     weights
@@ -237,20 +255,11 @@ fn of_table(table: &[i8; 16], raise: i8, numbers: [Bytes; 16]) -> [Bytes; 16] {
     )
 }
 
-/// `factor * value`: eight bytes as scales.
+/// Eight bytes as scales.
 #[inline(always)]
-fn scaled_8(factor: f32, values: u64) -> [Floats; 2] {
+fn eight(values: u64) -> [Ints; 2] {
     let [a, b, _, _] = v::widen_u8(v::words([values, 0]));
-    [v::mul_f(v::splat_f(factor), v::to_f(a)), v::mul_f(v::splat_f(factor), v::to_f(b))]
-}
-
-/// `factor * value`: sixteen scales.
-#[inline(always)]
-fn scaled_16(factor: f32, values: [Ints; 4]) -> [Floats; 4] {
-    values.map(
-        #[inline(always)]
-        |values| v::mul_f(v::splat_f(factor), v::to_f(values)),
-    )
+    [a, b]
 }
 
 /// Sixteen signed bytes as i32.
@@ -263,15 +272,15 @@ fn widen_i8(values: Bytes) -> [Ints; 4] {
     )
 }
 
-/// Q4_K's and Q5_K's scales and offsets.
+/// Codes with Q4_K's and Q5_K's scales and offsets.
 #[inline(always)]
-fn scales_and_offsets(block: &[u8]) -> ([Floats; 2], [Floats; 2]) {
+fn with_scales(codes: [Bytes; 16], block: &[u8]) -> Weights {
     let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
     let (a, b, c) = (u32_at(block, 4), u32_at(block, 8), u32_at(block, 12));
     let (low, high) = (0x0f0f_0f0f, 0x3030_3030);
     let sc = u64::from(a & 0x3f3f_3f3f) | u64::from(c & low | a >> 2 & high) << 32;
     let m = u64::from(b & 0x3f3f_3f3f) | u64::from(c >> 4 & low | b >> 2 & high) << 32;
-    (scaled_8(d, sc), scaled_8(-dmin, m))
+    Weights::of_32(codes, eight(sc), d).with_offsets(eight(m), -dmin)
 }
 
 /// 2^(e - 127) / 2: e = 0 is a subnormal, e = 255 is NaN.
@@ -296,40 +305,35 @@ fn signed(entries: [[i8; 8]; 2], masks: [[u8; 8]; 2]) -> Bytes {
     v::sub_8(v::add_8(v::xor(values, masks), v::splat_8(43)), masks)
 }
 
-/// `d * (sc + 1/2) / 4` of the nibbles of eight bytes.
+/// `2 sc + 1` of the nibbles of eight bytes.
 #[inline(always)]
-fn scales_of_16(d: f32, packed: u64) -> [Floats; 4] {
+fn scales_of_16(packed: u64) -> [Ints; 4] {
     let packed = v::words([packed, 0]);
     v::widen_u8(v::interleave_8(low(packed), high(packed))).map(
         #[inline(always)]
-        |sc| half_scaled(v::splat_f(d), sc),
+        |sc| v::add_i(v::add_i(sc, sc), v::splat_i(1)),
     )
-}
-
-#[inline(always)]
-fn half_scaled(d: Floats, sc: Ints) -> Floats {
-    v::mul_f(v::mul_f(d, v::add_f(v::splat_f(0.5), v::to_f(sc))), v::splat_f(0.25))
 }
 
 loaders! {
     q4_0(blocks: [18; 8]) {
-        Weights::of_32(nibbles_of_16(blocks, 2), f16s(blocks, 0))
+        Weights::new(nibbles_of_16(blocks, 2), f16s(blocks, 0))
     }
 
     q4_1(blocks: [20; 8]) {
-        Weights::of_32(nibbles_of_16(blocks, 4), f16s(blocks, 0)).with_offsets(f16s(blocks, 2))
+        Weights::new(nibbles_of_16(blocks, 4), f16s(blocks, 0)).with_offsets(bits(f16s(blocks, 2)), 1.0)
     }
 
     q5_0(blocks: [22; 8]) {
         let mut codes = nibbles_of_16(blocks, 6);
         add_sixteens(&mut codes, blocks, 2);
-        Weights::of_32(codes, f16s(blocks, 0))
+        Weights::new(codes, f16s(blocks, 0))
     }
 
     q5_1(blocks: [24; 8]) {
         let mut codes = nibbles_of_16(blocks, 8);
         add_sixteens(&mut codes, blocks, 4);
-        Weights::of_32(codes, f16s(blocks, 0)).with_offsets(f16s(blocks, 2))
+        Weights::new(codes, f16s(blocks, 0)).with_offsets(bits(f16s(blocks, 2)), 1.0)
     }
 
     q8_0(blocks: [34; 8]) {
@@ -338,24 +342,24 @@ loaders! {
             codes[2 * b] = load(&blocks[b], 2);
             codes[2 * b + 1] = load(&blocks[b], 18);
         }
-        Weights::of_32(codes, f16s(blocks, 0))
+        Weights::new(codes, f16s(blocks, 0))
     }
 
     iq4_nl(blocks: [18; 8]) {
-        Weights::of_32(of_table(&iq4_nl::VALUES, 0, nibbles_of_16(blocks, 2)), f16s(blocks, 0))
+        Weights::new(of_table(&iq4_nl::VALUES, 0, nibbles_of_16(blocks, 2)), f16s(blocks, 0))
     }
 
     mxfp4(blocks: [17; 8]) {
         let [a, b] = each(blocks, #[inline(always)] |block| i32::from(block[0]));
-        Weights::of_32(of_table(&fp4::DOUBLED, 12, nibbles_of_16(blocks, 1)), [half_e8m0(a), half_e8m0(b)])
+        Weights::new(of_table(&fp4::DOUBLED, 12, nibbles_of_16(blocks, 1)), [half_e8m0(a), half_e8m0(b)])
     }
 
     q2_k(block: [84; 1]) {
         let block = &block[0];
         let (d, dmin) = (f16_at(block, 80), f16_at(block, 82));
         let packed = load(block, 0);
-        let scales = scaled_16(d, v::widen_u8(low(packed)));
-        Weights { codes: two_bits(&block[16..]), scales, offsets: scaled_16(-dmin, v::widen_u8(high(packed))) }
+        let (scales, offsets) = (v::widen_u8(low(packed)), v::widen_u8(high(packed)));
+        Weights { codes: two_bits(&block[16..]), scales, offsets, units: [d, -dmin] }
     }
 
     q3_k(block: [110; 1]) {
@@ -368,20 +372,18 @@ loaders! {
         let scales = v::sub_8(v::or(nibbles, v::words([pairs(two), pairs(two >> 4)])), v::splat_8(32));
         let mut codes = two_bits(&block[32..]);
         add_planes(&mut codes, [load(block, 0), load(block, 16)], 4);
-        Weights::of_16(codes, scaled_16(f16_at(block, 108), widen_i8(scales)))
+        Weights::of_16(codes, widen_i8(scales), f16_at(block, 108))
     }
 
     q4_k(block: [144; 1]) {
-        let (scales, offsets) = scales_and_offsets(&block[0]);
-        Weights::of_32(nibbles_of_32(&block[0][16..]), scales).with_offsets(offsets)
+        with_scales(nibbles_of_32(&block[0][16..]), &block[0])
     }
 
     q5_k(block: [176; 1]) {
         let block = &block[0];
-        let (scales, offsets) = scales_and_offsets(block);
         let mut codes = nibbles_of_32(&block[48..]);
         add_planes(&mut codes, [load(block, 16), load(block, 32)], 16);
-        Weights::of_32(codes, scales).with_offsets(offsets)
+        with_scales(codes, block)
     }
 
     q6_k(block: [210; 1]) {
@@ -396,18 +398,17 @@ loaders! {
                 codes[b] = v::or(high(packed), v::shl_16::<4>(codes[b]));
             }
         }
-        Weights::of_16(codes, scaled_16(f16_at(block, 208), widen_i8(load(block, 192))))
+        Weights::of_16(codes, widen_i8(load(block, 192)), f16_at(block, 208))
     }
 
     iq2_xxs(block: [66; 1]) {
         let block = &block[0];
-        let d = v::splat_f(f16_at(block, 0));
         let mut codes = [v::splat_8(0); 16];
         let mut sc = [0; 8];
         for b in 0..8 {
             let entries: [u8; 4] = bytes_at(block, 2 + 8 * b);
             let words = u32_at(block, 6 + 8 * b);
-            sc[b] = (words >> 28).cast_signed();
+            sc[b] = (2 * (words >> 28) + 1).cast_signed();
             for l in 0..2 {
                 let entry = |i: usize| iq2_xxs::GRID[usize::from(entries[i])];
                 let mask = |i: usize| signs::EVEN[(words >> (7 * i) & 127) as usize];
@@ -415,8 +416,7 @@ loaders! {
             }
         }
         let [e, f, g, h, i, j, k, l] = sc;
-        let scales = [half_scaled(d, v::ints([e, f, g, h])), half_scaled(d, v::ints([i, j, k, l]))];
-        Weights::of_32(codes, scales)
+        Weights::of_32(codes, [v::ints([e, f, g, h]), v::ints([i, j, k, l])], f16_at(block, 0) * 0.125)
     }
 
     iq2_xs(block: [74; 1]) {
@@ -429,7 +429,7 @@ loaders! {
             let mask = |word: u32| signs::EVEN[(word >> 9 & 127) as usize];
             *codes = signed([entry(a), entry(b)], [mask(a), mask(b)]);
         }
-        Weights::of_16(codes, scales_of_16(f16_at(block, 0), u64::from_le_bytes(bytes_at(block, 66))))
+        Weights::of_16(codes, scales_of_16(u64::from_le_bytes(bytes_at(block, 66))), f16_at(block, 0) * 0.125)
     }
 
     iq2_s(block: [82; 1]) {
@@ -442,21 +442,21 @@ loaders! {
             let entry = |low: u8, high: usize| iq2_s::GRID[usize::from(low) | (high & 3) << 8];
             *codes = signed([entry(a, high), entry(b, high >> 2)], [signs::ALL[usize::from(c)], signs::ALL[usize::from(d)]]);
         }
-        Weights::of_16(codes, scales_of_16(f16_at(block, 0), u64::from_le_bytes(bytes_at(block, 74))))
+        Weights::of_16(codes, scales_of_16(u64::from_le_bytes(bytes_at(block, 74))), f16_at(block, 0) * 0.125)
     }
 
     iq4_xs(block: [136; 1]) {
         let block = &block[0];
-        let (d, upper) = (v::splat_f(f16_at(block, 0)), u32::from(u16_at(block, 2)));
+        let upper = u32::from(u16_at(block, 2));
         let lower = u32_at(block, 4);
         let sc = |j: u32| ((lower >> (4 * j) & 15 | (upper >> (2 * j) & 3) << 4).cast_signed()) - 32;
-        let four = |j: u32| v::mul_f(d, v::to_f(v::ints([sc(j), sc(j + 1), sc(j + 2), sc(j + 3)])));
+        let four = |j: u32| v::ints([sc(j), sc(j + 1), sc(j + 2), sc(j + 3)]);
         let mut codes = [v::splat_8(0); 16];
         for b in 0..8 {
             let packed = load(block, 8 + 16 * b);
             codes[2 * b] = low(packed);
             codes[2 * b + 1] = high(packed);
         }
-        Weights::of_32(of_table(&iq4_nl::VALUES, 0, codes), [four(0), four(4)])
+        Weights::of_32(of_table(&iq4_nl::VALUES, 0, codes), [four(0), four(4)], f16_at(block, 0))
     }
 }

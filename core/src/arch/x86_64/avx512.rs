@@ -19,6 +19,7 @@ macro_rules! each {
 
 mod weights;
 
+use super::bytes::block_units;
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks};
 use crate::arch::level::Level;
@@ -26,6 +27,7 @@ use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+use core::ops::Range;
 use weights::{Beside, Weights, by_lane, halves, load512};
 
 /// Runs `work` compiled for AVX-512.
@@ -46,10 +48,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                     #[derive(Clone, Copy)]
                     struct Known;
                     impl Format for Known {
-                        const FORM: Form = Form {
-                            wide: quant::sub_block(DType::$dtype) == 32,
-                            offset: quant::has_offset(DType::$dtype),
-                        };
+                        const DTYPE: DType = DType::$dtype;
                         type Chunk = [[u8; DType::$dtype.block().1]; CHUNK / DType::$dtype.block().0];
 
                         #[inline(always)]
@@ -78,7 +77,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                     #[derive(Clone, Copy)]
                     struct Unpacked;
                     impl Format for Unpacked {
-                        const FORM: Form = Form { wide: true, offset: false };
+                        const DTYPE: DType = DType::FP4_E2M1;
                         type Chunk = [u8; 0];
 
                         fn chunks(_: &[u8]) -> &[Self::Chunk] {
@@ -122,7 +121,9 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
 
 /// A type of weights.
 trait Format: Copy {
-    const FORM: Form;
+    const DTYPE: DType;
+    const FORM: Form = Form::of(Self::DTYPE);
+    const WIDE: bool = quant::sub_block(Self::DTYPE) == 32;
     /// The bytes of 256 weights.
     type Chunk;
 
@@ -141,7 +142,7 @@ trait Format: Copy {
     #[inline(always)]
     unsafe fn beside(_chunks: [&Self::Chunk; SIDE_BY_SIDE], loaded: Beside) -> Beside {
         // SAFETY: AVX-512 is there: this function's contract.
-        unsafe { loaded.ordered(Self::FORM) }
+        unsafe { loaded.ordered(Self::WIDE) }
     }
 }
 
@@ -159,7 +160,7 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
                 for (i, prepared) in prepared.iter_mut().enumerate() {
                     if let Some(x) = work.x.get(i % count.max(1)).and_then(|x| x.chunk(i / count.max(1))) {
                         // SAFETY: AVX-512 is there: `level` says so.
-                        *prepared = unsafe { Prepared::new(F::FORM, x) };
+                        *prepared = unsafe { Prepared::new::<F>(x) };
                     }
                 }
             }
@@ -209,9 +210,9 @@ impl<F: Format> Isa for Avx512<'_, F> {
                     for line in 0..size_of::<F::Chunk>().div_ceil(64) {
                         _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line));
                     }
-                    place(r, &F::load(chunk), tile);
+                    place::<F>(r, &F::load(chunk), tile);
                 }
-                None => place(r, &weights::generic(row, start, len), tile),
+                None => place::<F>(r, &weights::generic(row, start, len), tile),
             }
         }
     }
@@ -225,14 +226,7 @@ impl<F: Format> Isa for Avx512<'_, F> {
     #[inline(always)]
     fn tile(self, _: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe {
-            match (F::FORM.wide, F::FORM.offset) {
-                (true, true) => tile_all::<true, true>(tile, chunk, x, out),
-                (true, false) => tile_all::<true, false>(tile, chunk, x, out),
-                (false, true) => tile_all::<false, true>(tile, chunk, x, out),
-                (false, false) => tile_all::<false, false>(tile, chunk, x, out),
-            }
-        }
+        unsafe { tile_all::<F, 4>(tile, chunk, x, out) }
     }
 }
 
@@ -275,11 +269,13 @@ fn add_pairs_64(a: __m512i, b: __m512i) -> __m512i {
 #[derive(Clone, Copy)]
 struct Prepared {
     codes: [__m512i; 4],
-    scales: __m512,
+    /// f32; with units their multiples, i32.
+    scales: __m512i,
     /// 128 times the sums of the codes, for types whose codes were raised.
     raised: __m512i,
-    /// The sums times the scales, for types with offsets.
-    sums: __m512,
+    /// The sums times the scales or multiples, for types with offsets.
+    sums: __m512i,
+    unit: f32,
 }
 
 impl Prepared {
@@ -290,37 +286,89 @@ impl Prepared {
 
     #[target_feature(enable = "avx2,avx512f,avx512bw")]
     #[inline]
-    fn new(form: Form, x: ChunkX<'_>) -> Self {
+    fn new<F: Format>(x: ChunkX<'_>) -> Self {
         let codes = x.codes.as_chunks::<64>().0;
         let codes = each!(i in [_mm512_setzero_si512(); 4] => load512(&codes[i]));
         // SAFETY: each read is of an array exactly as long.
         let (sums, scales) = unsafe {
-            (_mm256_loadu_si256(x.sums.as_ptr().cast()), _mm512_castps256_ps512(_mm256_loadu_ps(x.scales.as_ptr())))
+            let scales = if F::FORM.units {
+                // Each twice: one.
+                let twice = _mm256_loadu_si256(x.of.multiples.as_ptr().cast());
+                _mm256_and_si256(twice, _mm256_set1_epi32(0xffff))
+            } else {
+                _mm256_loadu_si256(x.of.scales.as_ptr().cast())
+            };
+            (_mm256_loadu_si256(x.of.sums.as_ptr().cast()), _mm512_castsi256_si512(scales))
         };
-        let (codes, scales, sums) = if form.wide {
+        let (codes, scales, sums) = if F::WIDE {
             let twice = _mm512_setr_epi32(0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7);
             let of_32 = _mm512_castsi256_si512(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
-            (halves(codes), _mm512_permutexvar_ps(twice, scales), _mm512_permutexvar_epi32(twice, of_32))
+            (halves(codes), _mm512_permutexvar_epi32(twice, scales), _mm512_permutexvar_epi32(twice, of_32))
         } else {
             let of_32 = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
             let sums = _mm512_permutexvar_epi32(by_lane(), _mm512_cvtepi16_epi32(sums));
-            (codes, _mm512_permutexvar_ps(of_32, scales), sums)
+            (codes, _mm512_permutexvar_epi32(of_32, scales), sums)
         };
-        let (raised, sums) = (_mm512_slli_epi32::<7>(sums), _mm512_mul_ps(scales, _mm512_cvtepi32_ps(sums)));
-        Self { codes, scales, raised, sums }
+        let raised = _mm512_slli_epi32::<7>(sums);
+        let sums = if F::FORM.units {
+            _mm512_mullo_epi32(scales, sums)
+        } else {
+            _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(scales), _mm512_cvtepi32_ps(sums)))
+        };
+        Self { codes, scales, raised, sums, unit: x.of.unit }
     }
 }
 
-/// `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]`.
+/// `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]`; with units `(scale * multiple) * sum` in integers.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn scaled(form: Form, scales: __m512i, offsets: __m512i, sums: __m512i, x: &Prepared) -> __m512i {
+    let sums = if form.offset { sums } else { _mm512_sub_epi32(sums, x.raised) };
+    if form.units {
+        // Multiples are 16 bits and not negative, so the upper halves add nothing.
+        return _mm512_mullo_epi32(_mm512_madd_epi16(scales, x.scales), sums);
+    }
+    let scales = _mm512_mul_ps(_mm512_castsi512_ps(scales), _mm512_castsi512_ps(x.scales));
+    let products = _mm512_mul_ps(scales, _mm512_cvtepi32_ps(sums));
+    if form.offset {
+        let offsets = _mm512_mul_ps(_mm512_castsi512_ps(offsets), _mm512_castsi512_ps(x.sums));
+        return _mm512_castps_si512(_mm512_add_ps(products, offsets));
+    }
+    _mm512_castps_si512(products)
+}
+
+/// f32, or with units i32.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn scaled(form: Form, scales: __m512, offsets: __m512, sums: __m512i, x: &Prepared) -> __m512 {
-    let scales = _mm512_mul_ps(scales, x.scales);
-    if form.offset {
-        let offsets = _mm512_mul_ps(offsets, x.sums);
-        return _mm512_add_ps(_mm512_mul_ps(scales, _mm512_cvtepi32_ps(sums)), offsets);
+fn add(form: Form, a: __m512i, b: __m512i) -> __m512i {
+    if form.units {
+        _mm512_add_epi32(a, b)
+    } else {
+        _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)))
     }
-    _mm512_mul_ps(scales, _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, x.raised)))
+}
+
+/// The leaves of each of four rows added up as a tree, from where [`Beside::ordered`] has them.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add_up<F: Format>([a, b, c, d]: [__m512i; 4]) -> __m128i {
+    // In lane l of each row, a row an element: leaves 2 l and 2 l + 1 of the tree, added.
+    let pairs = if F::WIDE {
+        let (ab, cd) = (_mm512_castsi512_ps(a), _mm512_castsi512_ps(b));
+        let (even, odd) = (_mm512_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm512_shuffle_ps::<0b11_01_11_01>(ab, cd));
+        add(F::FORM, _mm512_castps_si512(even), _mm512_castps_si512(odd))
+    } else {
+        // Leaves 2 i in the even lanes, 2 i + 1 in the odd ones: of the first row, then of the second.
+        let leaves = |a, b| {
+            let (even, odd) =
+                (_mm512_shuffle_i32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b));
+            add(F::FORM, even, odd)
+        };
+        // A lane a row, an element a pair: turned round.
+        _mm512_permutexvar_epi32(by_lane(), leaves(leaves(a, b), leaves(c, d)))
+    };
+    let fours = add(F::FORM, pairs, _mm512_shuffle_i32x4::<0b10_11_00_01>(pairs, pairs));
+    _mm512_castsi512_si128(add(F::FORM, fours, _mm512_shuffle_i32x4::<0b01_00_11_10>(fours, fours)))
 }
 
 /// Bytes by which weights are asked for ahead of their use, about: what the memory's latency and rate make.
@@ -348,7 +396,7 @@ fn side_by_side<F: Format, const T: usize>(
         let x = match prepared.get(chunk) {
             Some(x) => x,
             None => {
-                prepare(F::FORM, x, chunk, &mut fresh);
+                prepare::<F, T>(x, chunk, &mut fresh);
                 &fresh
             }
         };
@@ -374,10 +422,10 @@ fn side_by_side<F: Format, const T: usize>(
     }
     for chunk in whole..cols.div_ceil(CHUNK) {
         let mut fresh = [Prepared::ZERO; T];
-        prepare(F::FORM, x, chunk, &mut fresh);
+        prepare::<F, T>(x, chunk, &mut fresh);
         let start = chunk * CHUNK;
         let load = |r: usize| weights::generic(rows[r], start, CHUNK.min(cols - start));
-        step::<F, T>(load, |loaded| loaded.ordered(F::FORM), &fresh, &mut sums);
+        step::<F, T>(load, |loaded| loaded.ordered(F::WIDE), &fresh, &mut sums);
     }
     let mut out = [[0.0; SIDE_BY_SIDE]; T];
     for t in 0..T {
@@ -389,10 +437,10 @@ fn side_by_side<F: Format, const T: usize>(
 
 /// Chunk `chunk` of each activation.
 #[target_feature(enable = "avx2,avx512f,avx512bw")]
-fn prepare<const T: usize>(form: Form, x: &[RowX<'_>; T], chunk: usize, prepared: &mut [Prepared; T]) {
+fn prepare<F: Format, const T: usize>(x: &[RowX<'_>; T], chunk: usize, prepared: &mut [Prepared; T]) {
     for t in 0..T {
         if let Some(x) = x[t].chunk(chunk) {
-            prepared[t] = Prepared::new(form, x);
+            prepared[t] = Prepared::new::<F>(x);
         }
     }
 }
@@ -410,46 +458,69 @@ fn step<F: Format, const T: usize>(
     // By activation and row: the sums' vector, or both.
     let mut sums = [[[zero; 2]; SIDE_BY_SIDE]; T];
     let mut w = Beside::ZERO;
+    let mut units = [[0; SIDE_BY_SIDE]; 2];
     for r in 0..SIDE_BY_SIDE {
-        let Weights { codes, scales, offsets } = load(r);
-        (w.scales[r], w.offsets[r]) = (scales, offsets);
+        let loaded = load(r);
+        (w.scales[r], w.offsets[r]) = (loaded.scales, loaded.offsets);
+        (units[0][r], units[1][r]) = (loaded.units[0], loaded.units[1]);
+        let codes = &loaded.codes;
         for t in 0..T {
             sums[t][r] =
-                if form.wide { quarter_sums(&codes, &x[t].codes) } else { [sums_of_16(&codes, &x[t].codes), zero] };
+                if F::WIDE { quarter_sums(codes, &x[t].codes) } else { [sums_of_16(codes, &x[t].codes), zero] };
         }
     }
     let w = beside(w);
+    let n = if F::WIDE { 2 } else { 4 };
     for t in 0..T {
-        let ([a, b, c, d], x) = (sums[t], &x[t]);
-        // In lane l of each row, a row an element: leaves 2 l and 2 l + 1 of the tree, added.
-        let pairs = if form.wide {
-            let two = |i: usize, a: [__m512i; 2], b: [__m512i; 2]| {
-                let sums = add_pairs_64(add_pairs_32(a[0], a[1]), add_pairs_32(b[0], b[1]));
-                scaled(form, w.scales[i], w.offsets[i], sums, x)
+        let x = &x[t];
+        let mut leaves = [zero; 4];
+        for i in 0..n {
+            let sums = if F::WIDE {
+                let ([a, b], [c, d]) = (sums[t][2 * i], sums[t][2 * i + 1]);
+                add_pairs_64(add_pairs_32(a, b), add_pairs_32(c, d))
+            } else {
+                sums[t][i][0]
             };
-            let (ab, cd) = (two(0, a, b), two(1, c, d));
-            _mm512_add_ps(_mm512_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm512_shuffle_ps::<0b11_01_11_01>(ab, cd))
-        } else {
-            let one = |r: usize, sums: [__m512i; 2]| scaled(form, w.scales[r], w.offsets[r], sums[0], x);
-            // Leaves 2 i in the even lanes, 2 i + 1 in the odd ones: of the first row, then of the second.
-            let leaves = |a, b| {
-                _mm512_add_ps(_mm512_shuffle_f32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b))
-            };
-            let (ab, cd) = (leaves(one(0, a), one(1, b)), leaves(one(2, c), one(3, d)));
-            let pairs = leaves(ab, cd);
-            // A lane a row, an element a pair: turned round.
-            _mm512_permutexvar_ps(by_lane(), pairs)
-        };
-        let fours = _mm512_add_ps(pairs, _mm512_shuffle_f32x4::<0b10_11_00_01>(pairs, pairs));
-        let all = _mm512_add_ps(fours, _mm512_shuffle_f32x4::<0b01_00_11_10>(fours, fours));
-        out[t] = _mm_add_ps(out[t], _mm512_castps512_ps128(all));
+            leaves[i] = scaled(form, w.scales[i], w.offsets[i], sums, x);
+        }
+        let all = add_up::<F>(leaves);
+        if !form.units {
+            out[t] = _mm_add_ps(out[t], _mm_castsi128_ps(all));
+            continue;
+        }
+        let x_unit = _mm_set1_ps(x.unit);
+        let mut chunk = _mm_mul_ps(_mm_mul_ps(block_units(F::DTYPE, units[0]), x_unit), _mm_cvtepi32_ps(all));
+        if form.offset {
+            let mut leaves = [zero; 4];
+            for i in 0..n {
+                leaves[i] = _mm512_mullo_epi32(w.offsets[i], x.sums);
+            }
+            // units[1] is -dmin.
+            let unit = _mm_mul_ps(block_units(F::DTYPE, units[1]), x_unit);
+            chunk = _mm_sub_ps(chunk, _mm_mul_ps(unit, _mm_cvtepi32_ps(add_up::<F>(leaves))));
+        }
+        out[t] = _mm_add_ps(out[t], chunk);
+    }
+}
+
+/// What the sums of each 16 activations are to be multiplied by, i16: the offsets, or for raised codes the scales.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn pairs<F: Format>(w: &Weights) -> __m512i {
+    let of_blocks = if F::FORM.offset { w.offsets } else { w.scales };
+    if F::WIDE {
+        // Both halves of a block have its own.
+        let low = _mm512_and_si512(of_blocks, _mm512_set1_epi32(0xffff));
+        _mm512_or_si512(low, _mm512_slli_epi32::<16>(of_blocks))
+    } else {
+        _mm512_castsi256_si512(_mm512_cvtepi32_epi16(of_blocks))
     }
 }
 
 /// Row `r`'s chunk into the tile, as it is.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn place(r: usize, w: &Weights, tile: &mut Tile) {
+fn place<F: Format>(r: usize, w: &Weights, tile: &mut Tile) {
     let codes = tile.rows[r].as_chunks_mut::<64>().0;
     for i in 0..4 {
         // SAFETY: 64 bytes are written.
@@ -457,8 +528,16 @@ fn place(r: usize, w: &Weights, tile: &mut Tile) {
     }
     // SAFETY: sixteen values are written to each.
     unsafe {
-        _mm512_storeu_ps(tile.row_scales[r].as_mut_ptr(), w.scales);
-        _mm512_storeu_ps(tile.row_offsets[r].as_mut_ptr(), w.offsets);
+        _mm512_storeu_si512(tile.row_scales[r].as_mut_ptr().cast(), w.scales);
+        _mm512_storeu_si512(
+            tile.row_offsets[r].as_mut_ptr().cast(),
+            if F::FORM.units { pairs::<F>(w) } else { w.offsets },
+        );
+    }
+    if F::FORM.units {
+        for i in 0..2 {
+            tile.units[i][r] = _mm_cvtss_f32(block_units(F::DTYPE, [w.units[i], 0, 0, 0]));
+        }
     }
 }
 
@@ -517,60 +596,37 @@ fn transpose(v: &mut [__m512i; 16]) {
     }
 }
 
-/// One chunk of sixteen rows against all activations, four at a time.
+/// One chunk of sixteen rows against all activations, T at a time.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile_all<const WIDE: bool, const OFFSET: bool>(tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
-    let (x4, x1) = x.as_chunks::<4>();
-    let (out4, out1) = out[..x.len()].as_chunks_mut::<4>();
-    for (x, out) in x4.iter().zip(out4) {
+fn tile_all<F: Format, const T: usize>(tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
+    let (many, x1) = x.as_chunks::<T>();
+    let (out_many, out1) = out[..x.len()].as_chunks_mut::<T>();
+    for (x, out) in many.iter().zip(out_many) {
         if let Some(x) = chunks(x, chunk) {
-            tile_step::<4, WIDE, OFFSET>(tile, &x, out);
+            tile_step::<F, T>(tile, &x, out);
         }
     }
     for (x, out) in x1.iter().zip(out1) {
         if let Some(x) = chunks(&[*x], chunk) {
-            tile_step::<1, WIDE, OFFSET>(tile, &x, core::array::from_mut(out));
+            tile_step::<F, 1>(tile, &x, core::array::from_mut(out));
         }
     }
 }
 
-/// One chunk of sixteen rows, a lane each, against T activations.
+/// One chunk of sixteen rows, an element each, against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile_step<const T: usize, const WIDE: bool, const OFFSET: bool>(
-    tile: &Tile,
-    x: &[ChunkX<'_>; T],
-    out: &mut [[f32; ROWS]; T],
-) {
-    // Blocks of 32, or pairs of blocks of 16: the leaves of the tree of `crate::arch::integer` either way.
-    let mut pending = [[_mm512_setzero_ps(); T]; 3]; // sums of 1, 2 and 4 leaves that wait for their neighbour
-    for leaf in 0..8 {
-        let mut sum = if WIDE {
-            tile_block::<T, 8, OFFSET>(tile, x, leaf)
-        } else {
-            let (a, b) =
-                (tile_block::<T, 4, OFFSET>(tile, x, 2 * leaf), tile_block::<T, 4, OFFSET>(tile, x, 2 * leaf + 1));
-            add(&a, &b)
-        };
-        let mut level = 0;
-        while level < 3 && leaf >> level & 1 == 1 {
-            sum = add(&pending[level], &sum);
-            level += 1;
-        }
-        if level < 3 {
-            pending[level] = sum;
-            continue;
-        }
-        for t in 0..T {
-            let out = &mut out[t];
-            // SAFETY: sixteen values are read and written.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), sum[t])) };
-        }
+fn tile_step<F: Format, const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T], out: &mut [[f32; ROWS]; T]) {
+    let products = if F::FORM.units { tile_of_units::<F, T>(tile, x) } else { tile_of_blocks::<F, T>(tile, x) };
+    for t in 0..T {
+        let out = &mut out[t];
+        // SAFETY: sixteen values are read and written.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), products[t])) };
     }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn add<const T: usize>(a: &[__m512; T], b: &[__m512; T]) -> [__m512; T] {
+fn add_all<const T: usize>(a: &[__m512; T], b: &[__m512; T]) -> [__m512; T] {
     let mut sum = *a;
     for t in 0..T {
         sum[t] = _mm512_add_ps(a[t], b[t]);
@@ -579,50 +635,123 @@ fn add<const T: usize>(a: &[__m512; T], b: &[__m512; T]) -> [__m512; T] {
 }
 
 /// Where four codes of a row lie in the tile: blocks of 32 are in the order of `halves`.
-const fn placed<const UNITS: usize>(unit: usize) -> usize {
-    let (block, half, i) = (unit / 8, unit / 4 % 2, unit % 4);
-    if UNITS == 8 { (block % 2 * 2 + half) * 16 + block / 2 * 4 + i } else { unit }
+const fn placed(wide: bool, four: usize) -> usize {
+    let (block, half, i) = (four / 8, four / 4 % 2, four % 4);
+    if wide { (block % 2 * 2 + half) * 16 + block / 2 * 4 + i } else { four }
 }
 
-/// The scaled products of block `b`, of 4 * UNITS codes: T vectors of sixteen rows.
+/// `sums` plus the products of `fours`: T vectors of sixteen rows.
 ///
 /// Plain loops over indices, as in `each`.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn tile_block<const T: usize, const UNITS: usize, const OFFSET: bool>(
+fn add_products<F: Format, const T: usize>(
+    mut sums: [__m512i; T],
     tile: &Tile,
     x: &[ChunkX<'_>; T],
-    b: usize,
-) -> [__m512; T] {
-    let mut x_sums = [0; T];
-    let mut sums = [_mm512_setzero_si512(); T];
-    for t in 0..T {
-        let of_16 = x[t].sums;
-        x_sums[t] =
-            if UNITS == 8 { i32::from(of_16[2 * b]) + i32::from(of_16[2 * b + 1]) } else { i32::from(of_16[b]) };
-        if !OFFSET {
-            sums[t] = _mm512_set1_epi32(-128 * x_sums[t]);
-        }
-    }
-    for unit in b * UNITS..(b + 1) * UNITS {
+    fours: Range<usize>,
+) -> [__m512i; T] {
+    for four in fours {
         // SAFETY: 64 bytes are read.
-        let w = unsafe { _mm512_loadu_si512(tile.codes[placed::<UNITS>(unit)].as_ptr().cast()) };
+        let w = unsafe { _mm512_loadu_si512(tile.codes[placed(F::WIDE, four)].as_ptr().cast()) };
         for t in 0..T {
-            // SAFETY: a unit is below 64, and 64 units of 4 bytes are a chunk.
-            let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(unit).read_unaligned() };
+            // SAFETY: a four is below 64, and 64 times 4 bytes are a chunk.
+            let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(four).read_unaligned() };
             sums[t] = _mm512_dpbusd_epi32(sums[t], w, _mm512_set1_epi32(x));
         }
     }
-    // SAFETY: sixteen values are read from each.
-    let (scales, offsets) =
-        unsafe { (_mm512_loadu_ps(tile.scales[b].as_ptr()), _mm512_loadu_ps(tile.offsets[b].as_ptr())) };
+    sums
+}
+
+/// `sum` plus the products of pairs of i16 in every element with the two of block `b`'s halves.
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+fn add_of_halves(sum: __m512i, pairs: __m512i, of_16: &[i16; 16], b: usize) -> __m512i {
+    let [low, high] = of_16.as_chunks().0[b];
+    _mm512_dpwssd_epi32(sum, pairs, _mm512_set1_epi32(i32::from(low) & 0xffff | i32::from(high) << 16))
+}
+
+/// The products with a chunk without units: of each block of 32 a leaf of the tree of [`integer`].
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn tile_of_blocks<F: Format, const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T]) -> [__m512; T] {
+    let mut sum = [_mm512_setzero_ps(); T];
+    let mut pending = [sum; 3]; // sums of 1, 2 and 4 leaves that wait for their neighbour
+    for leaf in 0..8 {
+        let mut sums = [_mm512_setzero_si512(); T];
+        if !F::FORM.offset {
+            for t in 0..T {
+                sums[t] = add_of_halves(sums[t], _mm512_set1_epi16(-128), &x[t].of.sums, leaf);
+            }
+        }
+        let sums = add_products::<F, T>(sums, tile, x, 8 * leaf..8 * leaf + 8);
+        // SAFETY: sixteen values are read from each.
+        let (scales, offsets) = unsafe {
+            (_mm512_loadu_ps(tile.scales[leaf].as_ptr().cast()), _mm512_loadu_ps(tile.offsets[leaf].as_ptr().cast()))
+        };
+        for t in 0..T {
+            let x_scale = x[t].of.scales[leaf];
+            sum[t] = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(sums[t]));
+            if F::FORM.offset {
+                let [a, b] = x[t].of.sums.as_chunks().0[leaf];
+                let x_sum = (i32::from(a) + i32::from(b)) as f32;
+                sum[t] = _mm512_add_ps(sum[t], _mm512_mul_ps(offsets, _mm512_set1_ps(x_scale * x_sum)));
+            }
+        }
+        let mut level = 0;
+        while level < 3 && leaf >> level & 1 == 1 {
+            sum = add_all(&pending[level], &sum);
+            level += 1;
+        }
+        if level < 3 {
+            pending[level] = sum;
+        }
+    }
+    sum
+}
+
+/// The products with a chunk with units.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn tile_of_units<F: Format, const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T]) -> [__m512; T] {
+    let mut sums = [_mm512_setzero_si512(); T];
+    let mut pair_sums = sums;
+    // Blocks in 32 codes.
+    let n = if F::WIDE { 1 } else { 2 };
+    for b in 0..8 {
+        for b in n * b..n * b + n {
+            let fours = 8 / n * b..8 / n * (b + 1);
+            let products = add_products::<F, T>([_mm512_setzero_si512(); T], tile, x, fours);
+            // SAFETY: sixteen values are read.
+            let scales = unsafe { _mm512_loadu_si512(tile.scales[b].as_ptr().cast()) };
+            for t in 0..T {
+                // As in `scaled`.
+                let multiple = i32::from(x[t].of.multiples[2 / n * b]);
+                let scale = _mm512_madd_epi16(scales, _mm512_set1_epi32(multiple));
+                sums[t] = _mm512_add_epi32(sums[t], _mm512_mullo_epi32(products[t], scale));
+            }
+        }
+        // SAFETY: sixteen values are read.
+        let pairs = unsafe { _mm512_loadu_si512(tile.offsets[b].as_ptr().cast()) };
+        for t in 0..T {
+            pair_sums[t] = add_of_halves(pair_sums[t], pairs, &x[t].of.multiple_sums, b);
+        }
+    }
     let mut products = [_mm512_setzero_ps(); T];
+    // SAFETY: sixteen values are read from each.
+    let (unit, offset_unit) =
+        unsafe { (_mm512_loadu_ps(tile.units[0].as_ptr()), _mm512_loadu_ps(tile.units[1].as_ptr())) };
     for t in 0..T {
-        let x_scale = x[t].scales[b * UNITS / 8];
-        products[t] = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(sums[t]));
-        if OFFSET {
-            let offset = _mm512_mul_ps(offsets, _mm512_set1_ps(x_scale * x_sums[t] as f32));
-            products[t] = _mm512_add_ps(products[t], offset);
+        let x_unit = _mm512_set1_ps(x[t].of.unit);
+        if !F::FORM.offset {
+            // The sums before and after may pass i32 and come back.
+            sums[t] = _mm512_sub_epi32(sums[t], _mm512_slli_epi32::<7>(pair_sums[t]));
+        }
+        products[t] = _mm512_mul_ps(_mm512_mul_ps(unit, x_unit), _mm512_cvtepi32_ps(sums[t]));
+        if F::FORM.offset {
+            // units[1] is -dmin.
+            let offset = _mm512_mul_ps(_mm512_mul_ps(offset_unit, x_unit), _mm512_cvtepi32_ps(pair_sums[t]));
+            products[t] = _mm512_sub_ps(products[t], offset);
         }
     }
     products

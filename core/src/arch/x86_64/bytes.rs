@@ -1,5 +1,6 @@
 //! A block's bytes in registers: what AVX2 and AVX-512 read alike.
 
+use crate::dtype::DType;
 use core::arch::x86_64::*;
 
 /// Sixteen bytes at `at`; zeros past the end, which no caller reaches.
@@ -41,11 +42,19 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
 }
 
-/// An f16 in f32.
-#[target_feature(enable = "f16c")]
+/// The units of four blocks of 256, from their f16.
+#[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn f16(bits: u16) -> f32 {
-    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+pub(super) fn block_units(dtype: DType, [a, b, c, d]: [u16; 4]) -> __m128 {
+    let bits = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
+    let units = _mm_cvtph_ps(_mm_cvtsi64_si128(bits.cast_signed()));
+    match dtype {
+        DType::IQ1_S | DType::IQ1_M | DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => {
+            _mm_mul_ps(units, _mm_set1_ps(0.125))
+        }
+        DType::IQ3_XXS => _mm_mul_ps(units, _mm_set1_ps(0.25)),
+        _ => units,
+    }
 }
 
 /// Eight unsigned bytes as i32.

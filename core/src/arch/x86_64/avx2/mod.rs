@@ -8,7 +8,7 @@
 mod tile;
 mod weights;
 
-use super::bytes::load256;
+use super::bytes::{block_units, load256};
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise};
 use crate::arch::level::Level;
@@ -48,7 +48,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                         #[inline(always)]
                         unsafe fn load(chunk: &Self::Chunk) -> Weights {
                             // SAFETY: AVX2 is there: this function's contract.
-                            unsafe { $load(chunk) }
+                            unsafe { $load(chunk).with_raise::<Self>() }
                         }
 
                         $(
@@ -118,6 +118,7 @@ trait Format: Copy {
     const OFFSET: bool = quant::has_offset(Self::DTYPE);
     const SIGNED: bool = Self::TOP > 127;
     const RAISE: i16 = raise(Self::DTYPE) as i16;
+    const UNITS: bool = quant::has_units(Self::DTYPE);
     /// The bytes of 256 weights.
     type Chunk;
 
@@ -181,7 +182,7 @@ impl<F: Format> Isa for Avx2<F> {
     #[inline(always)]
     fn seal(self, tile: &mut Tile) {
         // SAFETY: AVX2 is there: this type's contract.
-        unsafe { tile::seal(tile, F::SIGNED, F::WIDE, F::OFFSET) }
+        unsafe { tile::seal::<F>(tile) }
     }
 
     #[inline(always)]
@@ -235,24 +236,29 @@ fn add_16(a: __m256i, b: __m256i) -> __m256i {
     _mm256_add_epi16(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b))
 }
 
-/// The sums of products of each 16 codes: in element i of lane l of vector v, of the sixteen number 8 v + 2 i + l.
+/// The products of 32 codes, neighbours added.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn sums_of_16<F: Format>(codes: &[__m256i; 8], x: &[i8; CHUNK]) -> [__m256i; 2] {
-    let x = x.as_chunks().0;
-    let mut pairs = [_mm256_setzero_si256(); 8];
-    for i in 0..8 {
-        let x = load256(&x[i]);
-        pairs[i] = if F::SIGNED {
-            // |w| * (x with w's sign): at most 128 * 127, so pairs fit 16 bits.
-            _mm256_maddubs_epi16(_mm256_abs_epi8(codes[i]), _mm256_sign_epi8(x, codes[i]))
-        } else {
-            _mm256_maddubs_epi16(codes[i], x)
-        };
+fn pairs<F: Format>(codes: __m256i, x: __m256i) -> __m256i {
+    if F::SIGNED {
+        // |w| * (x with w's sign): at most 128 * 127, so pairs fit 16 bits.
+        _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes))
+    } else {
+        _mm256_maddubs_epi16(codes, x)
     }
+}
+
+/// The sums of products of each 32 codes.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sums_of_32<F: Format>(codes: &[__m256i; 8], x: &[i8; CHUNK]) -> __m256i {
     let mut sums = [_mm256_setzero_si256(); 2];
     for i in 0..2 {
-        let [a, b, c, d] = pairs.as_chunks().0[i];
+        let mut p = [_mm256_setzero_si256(); 4];
+        for j in 0..4 {
+            p[j] = pairs::<F>(codes[4 * i + j], load256(&x.as_chunks().0[4 * i + j]));
+        }
+        let [a, b, c, d] = p;
         sums[i] = if F::TOP * 127 * 8 <= 0x7fff {
             // Eight products fit 16 bits.
             let (ab, cd) = (add_16(a, b), add_16(c, d));
@@ -263,75 +269,117 @@ fn sums_of_16<F: Format>(codes: &[__m256i; 8], x: &[i8; CHUNK]) -> [__m256i; 2] 
             add_32(add_32(widen(a), widen(b)), add_32(widen(c), widen(d)))
         };
     }
-    sums
+    // Each sum's halves are in the two lanes.
+    let [a, b] = sums;
+    _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
 }
 
-/// The lanes of `a` and `b` added: those of `a` in the lower lane.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn add_lanes(a: __m256, b: __m256) -> __m256 {
-    _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b))
-}
-
-/// A chunk of one activation, as the weights' sums meet it: blocks of 32 in their order in the first vectors, blocks of 16 in
-/// that of [`sums_of_16`].
+/// A chunk of one activation, as the weights of types without units meet it.
 #[derive(Clone, Copy)]
-struct Prepared<'a> {
+struct Blocks<'a> {
     codes: &'a [i8; CHUNK],
-    scales: [__m256; 2],
+    /// One for each 32.
+    scales: __m256,
     /// The sums of the codes times the type's raise.
-    raised: [__m256i; 2],
+    raised: __m256i,
     /// The sums of the codes times the scales.
-    sums: [__m256; 2],
+    sums: __m256,
 }
 
-impl<'a> Prepared<'a> {
+impl<'a> Blocks<'a> {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn new<F: Format>(x: ChunkX<'a>) -> Self {
         // SAFETY: each read is of an array exactly as long.
-        let (of_16, x_scales) =
-            unsafe { (_mm256_loadu_si256(x.sums.as_ptr().cast()), _mm256_loadu_ps(x.scales.as_ptr())) };
-        // `factor` times the sums.
-        let times = |factor: i16| {
-            if F::WIDE {
-                return [_mm256_madd_epi16(of_16, _mm256_set1_epi16(factor)), _mm256_setzero_si256()];
-            }
-            let even = _mm256_madd_epi16(of_16, _mm256_set1_epi32(factor.into()));
-            let odd = _mm256_madd_epi16(of_16, _mm256_set1_epi32(i32::from(factor) << 16));
-            [_mm256_permute2x128_si256::<0x20>(even, odd), _mm256_permute2x128_si256::<0x31>(even, odd)]
-        };
-        let scales = match F::WIDE {
-            true => [x_scales, _mm256_setzero_ps()],
-            false => {
-                [_mm256_permute2f128_ps::<0x00>(x_scales, x_scales), _mm256_permute2f128_ps::<0x11>(x_scales, x_scales)]
-            }
-        };
-        let [a, b] = times(1);
-        let sums = [_mm256_mul_ps(scales[0], _mm256_cvtepi32_ps(a)), _mm256_mul_ps(scales[1], _mm256_cvtepi32_ps(b))];
-        Self { codes: x.codes, scales, raised: times(F::RAISE), sums }
+        let (of_16, scales) =
+            unsafe { (_mm256_loadu_si256(x.of.sums.as_ptr().cast()), _mm256_loadu_ps(x.of.scales.as_ptr())) };
+        let sums = _mm256_mul_ps(scales, _mm256_cvtepi32_ps(widen(of_16)));
+        Self { codes: x.codes, scales, raised: _mm256_madd_epi16(of_16, _mm256_set1_epi16(F::RAISE)), sums }
     }
 }
 
-/// `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]` of vector `i`.
+/// The eight leaves of the tree of [`integer`]: `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]` of each 32.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn scaled<F: Format>(w: &Scales, i: usize, sums: __m256i, x: &Prepared<'_>) -> __m256 {
-    let sums = if F::RAISE == 0 { sums } else { _mm256_sub_epi32(sums, x.raised[i]) };
-    let products = _mm256_mul_ps(_mm256_mul_ps(w.scales[i], x.scales[i]), _mm256_cvtepi32_ps(sums));
-    if F::OFFSET { _mm256_add_ps(products, _mm256_mul_ps(w.offsets[i], x.sums[i])) } else { products }
+fn leaves<F: Format>(codes: &[__m256i; 8], w: &Scales, x: &Blocks<'_>) -> __m256 {
+    let mut sums = sums_of_32::<F>(codes, x.codes);
+    if F::RAISE != 0 {
+        sums = _mm256_sub_epi32(sums, x.raised);
+    }
+    let scales = _mm256_mul_ps(_mm256_castsi256_ps(w.scales), x.scales);
+    let products = _mm256_mul_ps(scales, _mm256_cvtepi32_ps(sums));
+    if F::OFFSET {
+        return _mm256_add_ps(products, _mm256_mul_ps(_mm256_castsi256_ps(w.offsets), x.sums));
+    }
+    products
 }
 
-/// The eight leaves of the tree of [`integer`]: a block of 32 or two of 16 each.
+/// A chunk of one activation, as the weights of types with units meet it: i16 numbers in the places of the weights' own
+/// ([`Scales`]).
+#[derive(Clone, Copy)]
+struct Units<'a> {
+    codes: &'a [i8; CHUNK],
+    multiples: __m256i,
+    /// The sums of the codes: of blocks of 32 in the offsets' places, the scales' being zero; of blocks of 16 times the
+    /// multiples.
+    sums: __m256i,
+}
+
+impl<'a> Units<'a> {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn new<F: Format>(x: ChunkX<'a>) -> Self {
+        // SAFETY: each read is of an array exactly as long.
+        let (multiples, sums, multiple_sums) = unsafe {
+            (
+                _mm256_loadu_si256(x.of.multiples.as_ptr().cast()),
+                _mm256_loadu_si256(x.of.sums.as_ptr().cast()),
+                _mm256_loadu_si256(x.of.multiple_sums.as_ptr().cast()),
+            )
+        };
+        if !F::WIDE {
+            return Self { codes: x.codes, multiples, sums: multiple_sums };
+        }
+        // Of 32 bits each the lower half: eight numbers, in both lanes.
+        let multiples = _mm256_and_si256(multiples, _mm256_set1_epi32(0xffff));
+        let multiples = _mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packus_epi32(multiples, multiples));
+        let sums = _mm256_packs_epi32(_mm256_setzero_si256(), widen(sums));
+        Self { codes: x.codes, multiples, sums: _mm256_permute4x64_epi64::<0b11_01_10_00>(sums) }
+    }
+}
+
+/// What is to be added up of a chunk of one row: the products of the codes, times the scales and multiples; then those of
+/// the offsets, where the type has them.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn leaves<F: Format>(codes: &[__m256i; 8], w: &Scales, x: &Prepared<'_>) -> __m256 {
-    let [a, b] = sums_of_16::<F>(codes, x.codes);
-    if F::WIDE {
-        let (first, second) = (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
-        return scaled::<F>(w, 0, _mm256_add_epi32(first, second), x);
+fn unit_sums<F: Format>(codes: &[__m256i; 8], w: &Scales, x: &Units<'_>) -> [__m256i; 2] {
+    let scales = _mm256_mullo_epi16(w.scales, x.multiples);
+    let offsets = _mm256_madd_epi16(if F::WIDE { scales } else { w.offsets }, x.sums);
+    let lanes = [_mm256_permute2x128_si256::<0x00>(scales, scales), _mm256_permute2x128_si256::<0x11>(scales, scales)];
+    let mut sums = _mm256_setzero_si256();
+    for i in 0..8 {
+        let pairs = pairs::<F>(codes[i], load256(&x.codes.as_chunks().0[i]));
+        // The scale of each half's sixteen codes.
+        let (lane, number) = if F::WIDE { (0, [i, i]) } else { (i / 4, [2 * (i % 4), 2 * (i % 4) + 1]) };
+        let [a, b] = number.map(|n| _mm_set1_epi16(0x0100 + 0x0202 * n as i16));
+        sums =
+            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_shuffle_epi8(lanes[lane], _mm256_set_m128i(b, a))));
     }
-    add_lanes(scaled::<F>(w, 0, a, x), scaled::<F>(w, 1, b, x))
+    if F::OFFSET {
+        [sums, offsets]
+    } else if F::RAISE != 0 {
+        [_mm256_add_epi32(sums, offsets), offsets]
+    } else {
+        [sums, offsets]
+    }
+}
+
+/// The elements of each of four vectors added.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_up([a, b, c, d]: [__m256i; 4]) -> __m128i {
+    let fours = add_32(add_32(a, b), add_32(c, d));
+    _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256::<1>(fours))
 }
 
 /// Bytes by which weights are asked for ahead of their use, about: what the memory's latency and rate make.
@@ -401,15 +449,25 @@ fn step<F: Format, const T: usize>(
     out: &mut [__m128; T],
 ) {
     let Some(x) = chunks(x, chunk) else { return };
-    let mut prepared = [Prepared::new::<F>(x[0]); T];
+    if F::UNITS {
+        step_units::<F, T>(load, &x, out);
+    } else {
+        step_blocks::<F, T>(load, &x, out);
+    }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+fn step_blocks<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[ChunkX<'_>; T], out: &mut [__m128; T]) {
+    let mut blocks = [Blocks::new::<F>(x[0]); T];
     for t in 1..T {
-        prepared[t] = Prepared::new::<F>(x[t]);
+        blocks[t] = Blocks::new::<F>(x[t]);
     }
     let mut rows = [[_mm256_setzero_ps(); SIDE_BY_SIDE]; T];
     for r in 0..SIDE_BY_SIDE {
         let w = load(r);
         for t in 0..T {
-            rows[t][r] = leaves::<F>(&w.codes, &w.scales, &prepared[t]);
+            rows[t][r] = leaves::<F>(&w.codes, &w.scales, &blocks[t]);
         }
     }
     for t in 0..T {
@@ -417,5 +475,35 @@ fn step<F: Format, const T: usize>(
         let fours = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
         let eights = _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours));
         out[t] = _mm_add_ps(out[t], eights);
+    }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+fn step_units<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[ChunkX<'_>; T], out: &mut [__m128; T]) {
+    let mut units = [Units::new::<F>(x[0]); T];
+    for t in 1..T {
+        units[t] = Units::new::<F>(x[t]);
+    }
+    let mut sums = [[_mm256_setzero_si256(); SIDE_BY_SIDE]; T];
+    let mut offset_sums = sums;
+    let mut f16 = [[0; SIDE_BY_SIDE]; 2];
+    for r in 0..SIDE_BY_SIDE {
+        let w = load(r);
+        (f16[0][r], f16[1][r]) = (w.scales.units[0], w.scales.units[1]);
+        for t in 0..T {
+            [sums[t][r], offset_sums[t][r]] = unit_sums::<F>(&w.codes, &w.scales, &units[t]);
+        }
+    }
+    let [unit, offset_unit] = f16.map(|f16| block_units(F::DTYPE, f16));
+    for t in 0..T {
+        let x_unit = _mm_set1_ps(x[t].of.unit);
+        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t])));
+        if F::OFFSET {
+            // units[1] is -dmin.
+            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_unit), _mm_cvtepi32_ps(add_up(offset_sums[t])));
+            chunk = _mm_sub_ps(chunk, offset);
+        }
+        out[t] = _mm_add_ps(out[t], chunk);
     }
 }

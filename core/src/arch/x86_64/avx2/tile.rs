@@ -1,16 +1,18 @@
 //! Sixteen rows against many activations: a row an element of two vectors.
 
-use super::super::bytes::load256;
-use super::weights::Weights;
+use super::super::bytes::{block_units, load256};
+use super::weights::{Scales, Weights};
 use super::{Format, widen};
-use crate::arch::integer::{CHUNK, ChunkX, ROWS, RowX, Tile, chunks};
+use crate::arch::integer::{CHUNK, ChunkX, Number, ROWS, RowX, Tile, chunks};
 use core::arch::x86_64::*;
+use core::hint::black_box;
+use core::ops::Range;
 
 /// Activations that are multiplied together.
 const TOGETHER: usize = 4;
 
 /// Row `r`'s chunk into the tile, as it is.
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,f16c")]
 #[inline]
 pub(super) fn place<F: Format>(r: usize, w: &Weights, tile: &mut Tile) {
     let codes = tile.rows[r].as_chunks_mut::<32>().0;
@@ -18,32 +20,54 @@ pub(super) fn place<F: Format>(r: usize, w: &Weights, tile: &mut Tile) {
         // SAFETY: 32 bytes are written.
         unsafe { _mm256_storeu_si256(codes[i].as_mut_ptr().cast(), w.codes[i]) };
     }
-    for i in 0..if F::WIDE { 1 } else { 2 } {
-        store(&mut tile.row_scales[r].as_chunks_mut().0[i], w.scales.scales[i]);
-        if F::OFFSET {
-            store(&mut tile.row_offsets[r].as_chunks_mut().0[i], w.scales.offsets[i]);
-        }
+    let Scales { scales, offsets, units } = w.scales;
+    let to = tile.row_scales[r].as_chunks_mut::<8>().0;
+    let offsets_to = &mut tile.row_offsets[r].as_chunks_mut::<8>().0[0];
+    if !F::UNITS {
+        store(&mut to[0], scales);
+        store(offsets_to, offsets);
+        return;
+    }
+    // Each scale twice, as products meet it: neighbours. Offsets meet the sums of each 16 codes, two at a time.
+    let (low, high) = (_mm256_unpacklo_epi16(scales, scales), _mm256_unpackhi_epi16(scales, scales));
+    let (first, second) = (_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high));
+    store(&mut to[0], first);
+    if F::WIDE {
+        store(offsets_to, second);
+    } else {
+        store(&mut to[1], second);
+        store(offsets_to, offsets);
+    }
+    for i in 0..2 {
+        tile.units[i][r] = _mm_cvtss_f32(block_units(F::DTYPE, [units[i], 0, 0, 0]));
     }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load(from: &[f32; 8]) -> __m256 {
+fn load(from: &[Number; 8]) -> __m256i {
+    // SAFETY: 32 bytes are read.
+    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_f32(from: &[f32; 8]) -> __m256 {
     // SAFETY: eight values are read.
     unsafe { _mm256_loadu_ps(from.as_ptr()) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store(to: &mut [f32; 8], values: __m256) {
-    // SAFETY: eight values are written.
-    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), values) };
+fn store(to: &mut [Number; 8], values: __m256i) {
+    // SAFETY: 32 bytes are written.
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), values) };
 }
 
 /// Codes as [four codes][row], or where they are signed as [half][two codes][8 rows] of each eight rows; scales and offsets as
 /// [block][row].
 #[target_feature(enable = "avx2")]
-pub(super) fn seal(tile: &mut Tile, signed: bool, wide: bool, offset: bool) {
+pub(super) fn seal<F: Format>(tile: &mut Tile) {
     for (half, rows) in tile.rows.as_chunks::<8>().0.iter().enumerate() {
         for i in 0..8 {
             let mut v = [_mm256_setzero_si256(); 8];
@@ -53,32 +77,31 @@ pub(super) fn seal(tile: &mut Tile, signed: bool, wide: bool, offset: bool) {
             transpose(&mut v);
             for j in 0..8 {
                 let unit = &mut tile.codes[8 * i + j].as_chunks_mut::<32>().0[half];
-                let v = if signed { by_pairs(v[j]) } else { v[j] };
+                let v = if F::SIGNED { by_pairs(v[j]) } else { v[j] };
                 // SAFETY: 32 bytes are written.
                 unsafe { _mm256_storeu_si256(unit.as_mut_ptr().cast(), v) };
             }
         }
     }
-    let vectors = if wide { 1 } else { 2 };
-    transpose_floats(&tile.row_scales, &mut tile.scales, vectors);
-    if offset {
-        transpose_floats(&tile.row_offsets, &mut tile.offsets, vectors);
+    transpose_numbers(&tile.row_scales, &mut tile.scales, if F::WIDE { 1 } else { 2 });
+    if F::OFFSET || F::UNITS && F::RAISE != 0 {
+        transpose_numbers(&tile.row_offsets, &mut tile.offsets, 1);
     }
 }
 
 /// [row][block] to [block][row], eight blocks a vector.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn transpose_floats(from: &[[f32; 16]; ROWS], to: &mut [[f32; ROWS]; 16], vectors: usize) {
+fn transpose_numbers(from: &[[Number; 16]; ROWS], to: &mut [[Number; ROWS]; 16], vectors: usize) {
     for (half, rows) in from.as_chunks::<8>().0.iter().enumerate() {
         for i in 0..vectors {
             let mut v = [_mm256_setzero_si256(); 8];
             for r in 0..8 {
-                v[r] = _mm256_castps_si256(load(&rows[r].as_chunks().0[i]));
+                v[r] = load(&rows[r].as_chunks().0[i]);
             }
             transpose(&mut v);
             for b in 0..8 {
-                store(&mut to[8 * i + b].as_chunks_mut().0[half], _mm256_castsi256_ps(v[b]));
+                store(&mut to[8 * i + b].as_chunks_mut().0[half], v[b]);
             }
         }
     }
@@ -120,25 +143,30 @@ fn transpose(v: &mut [__m256i; 8]) {
 #[inline]
 pub(super) fn all<F: Format>(tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
     let raise = F::RAISE.into();
-    // Units whose products add up in 16 bits, two neighbours each; none where codes are signed.
-    match (F::WIDE, F::OFFSET, if F::SIGNED { 0 } else { 0x7fff / (F::TOP * 127 * 2) }) {
-        (true, true, 8..) => several::<8, 8, 0, true>(raise, tile, chunk, x, out),
-        (true, true, _) => several::<8, 4, 0, true>(raise, tile, chunk, x, out),
-        (true, false, 8..) => several::<8, 8, 0, false>(raise, tile, chunk, x, out),
-        (true, false, 4..) => several::<8, 4, 0, false>(raise, tile, chunk, x, out),
-        (true, false, 1..) => several::<8, 1, 0, false>(raise, tile, chunk, x, out),
-        (true, false, _) => several::<8, 0, CHUNK, false>(raise, tile, chunk, x, out),
-        (false, true, _) => several::<4, 4, 0, true>(raise, tile, chunk, x, out),
-        (false, false, 4..) => several::<4, 4, 0, false>(raise, tile, chunk, x, out),
-        (false, false, 2..) => several::<4, 2, 0, false>(raise, tile, chunk, x, out),
-        (false, false, _) => several::<4, 1, 0, false>(raise, tile, chunk, x, out),
+    // Fours of codes whose products add up in 16 bits, two neighbours each; none where codes are signed.
+    let fit = if F::SIGNED { 0 } else { 0x7fff / (F::TOP * 127 * 2) };
+    match (F::UNITS, F::WIDE, F::OFFSET, fit) {
+        (false, _, true, 8..) => several::<8, 8, 0, true, false>(raise, tile, chunk, x, out),
+        (false, _, true, _) => several::<8, 4, 0, true, false>(raise, tile, chunk, x, out),
+        (false, _, false, 8..) => several::<8, 8, 0, false, false>(raise, tile, chunk, x, out),
+        (false, _, false, 4..) => several::<8, 4, 0, false, false>(raise, tile, chunk, x, out),
+        (false, _, false, _) => several::<8, 0, CHUNK, false, false>(raise, tile, chunk, x, out),
+        (true, true, true, 8..) => several::<8, 8, 0, true, true>(raise, tile, chunk, x, out),
+        (true, true, true, _) => several::<8, 4, 0, true, true>(raise, tile, chunk, x, out),
+        (true, true, false, 4..) => several::<8, 4, 0, false, true>(raise, tile, chunk, x, out),
+        (true, true, false, 1..) => several::<8, 1, 0, false, true>(raise, tile, chunk, x, out),
+        (true, true, false, _) => several::<8, 0, CHUNK, false, true>(raise, tile, chunk, x, out),
+        (true, false, true, _) => several::<4, 4, 0, true, true>(raise, tile, chunk, x, out),
+        (true, false, false, 4..) => several::<4, 4, 0, false, true>(raise, tile, chunk, x, out),
+        (true, false, false, 2..) => several::<4, 2, 0, false, true>(raise, tile, chunk, x, out),
+        (true, false, false, _) => several::<4, 1, 0, false, true>(raise, tile, chunk, x, out),
     }
 }
 
-/// A few activations at a time, in blocks of UNITS times four codes. IN_16 units' products add up in 16 bits; where that is 0,
-/// codes are signed, and of the activations' WIDENED are made 16 bits.
+/// A few activations at a time, in blocks of FOURS times four codes. IN_16 fours' products add up in 16 bits; where that is
+/// 0, codes are signed, and of the activations' WIDENED are made 16 bits.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
-fn several<const UNITS: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool>(
+fn several<const FOURS: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool, const UNITS: bool>(
     raise: i32,
     tile: &Tile,
     chunk: usize,
@@ -149,12 +177,12 @@ fn several<const UNITS: usize, const IN_16: usize, const WIDENED: usize, const O
     let (out_many, out_one) = out[..x.len()].as_chunks_mut::<TOGETHER>();
     for (x, out) in x_many.iter().zip(out_many) {
         if let Some(x) = chunks(x, chunk) {
-            step::<TOGETHER, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, &x, out);
+            step::<TOGETHER, FOURS, IN_16, WIDENED, OFFSET, UNITS>(raise, tile, &x, out);
         }
     }
     for (x, out) in x_one.iter().zip(out_one) {
         if let Some(x) = chunks(&[*x], chunk) {
-            step::<1, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, &x, core::array::from_mut(out));
+            step::<1, FOURS, IN_16, WIDENED, OFFSET, UNITS>(raise, tile, &x, core::array::from_mut(out));
         }
     }
 }
@@ -165,7 +193,14 @@ type Many<V, const T: usize> = [[V; 2]; T];
 /// One chunk of sixteen rows against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-fn step<const T: usize, const UNITS: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool>(
+fn step<
+    const T: usize,
+    const FOURS: usize,
+    const IN_16: usize,
+    const WIDENED: usize,
+    const OFFSET: bool,
+    const UNITS: bool,
+>(
     raise: i32,
     tile: &Tile,
     x: &[ChunkX<'_>; T],
@@ -177,32 +212,46 @@ fn step<const T: usize, const UNITS: usize, const IN_16: usize, const WIDENED: u
             widened[t][i] = i16::from(x[t].codes[i]);
         }
     }
-    // Blocks of 32, or pairs of blocks of 16: the leaves of the tree of `integer` either way.
-    let mut pending = [[[_mm256_setzero_ps(); 2]; T]; 3]; // sums of 1, 2 and 4 leaves that wait for their neighbour
-    for leaf in 0..8 {
-        let mut sum = if UNITS == 8 {
-            block::<T, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, x, &widened, leaf)
-        } else {
-            let first = block::<T, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, x, &widened, 2 * leaf);
-            add(&first, &block::<T, UNITS, IN_16, WIDENED, OFFSET>(raise, tile, x, &widened, 2 * leaf + 1))
-        };
-        let mut level = 0;
-        while level < 3 && leaf >> level & 1 == 1 {
-            sum = add(&pending[level], &sum);
-            level += 1;
+    let products = if UNITS {
+        of_units::<T, FOURS, IN_16, WIDENED, OFFSET>(tile, x, &widened)
+    } else {
+        of_blocks::<T, IN_16, WIDENED, OFFSET>(raise, tile, x, &widened)
+    };
+    for t in 0..T {
+        let out = out[t].as_chunks_mut::<8>().0;
+        for half in 0..2 {
+            let sum = _mm256_add_ps(load_f32(&out[half]), products[t][half]);
+            // SAFETY: eight values are written.
+            unsafe { _mm256_storeu_ps(out[half].as_mut_ptr(), sum) };
         }
-        if level < 3 {
-            pending[level] = sum;
-            continue;
-        }
+    }
+}
+
+/// The sums of products of the N fours from number `first` on, each in two neighbours of 16 bits.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sums_in_16<const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T], fours: Range<usize>) -> Many<__m256i, T> {
+    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+    for four in fours {
+        let w = tile.codes[four].as_chunks().0;
+        let w = [load256(&w[0]), load256(&w[1])];
         for t in 0..T {
-            let out = out[t].as_chunks_mut().0;
+            // SAFETY: a four is below 64, and 64 times 4 bytes are a chunk.
+            let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(four).read_unaligned() };
+            let x = _mm256_set1_epi32(x);
             for half in 0..2 {
-                let sum = _mm256_add_ps(load(&out[half]), sum[t][half]);
-                store(&mut out[half], sum);
+                sums[t][half] = _mm256_add_epi16(sums[t][half], _mm256_maddubs_epi16(w[half], x));
             }
         }
     }
+    sums
+}
+
+/// N, unknown to the compiler where it is large: it would unroll the loop over it, load all weights first, and have no
+/// registers left for the sums.
+#[inline(always)]
+fn opaque<const N: usize>() -> usize {
+    if N >= 8 { black_box(N) } else { N }
 }
 
 #[target_feature(enable = "avx2")]
@@ -217,10 +266,36 @@ fn add<const T: usize>(a: &Many<__m256, T>, b: &Many<__m256, T>) -> Many<__m256,
     sum
 }
 
-/// The scaled products of block `b`, of 4 * UNITS codes.
+/// The products with a chunk without units: of each block of 32 a leaf of the tree of `integer`.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-fn block<const T: usize, const UNITS: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool>(
+fn of_blocks<const T: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool>(
+    raise: i32,
+    tile: &Tile,
+    x: &[ChunkX<'_>; T],
+    widened: &[[i16; WIDENED]; T],
+) -> Many<__m256, T> {
+    let zero = [[_mm256_setzero_ps(); 2]; T];
+    let mut sum = zero;
+    let mut pending = [zero; 3]; // sums of 1, 2 and 4 leaves that wait for their neighbour
+    for leaf in 0..8 {
+        sum = block::<T, IN_16, WIDENED, OFFSET>(raise, tile, x, widened, leaf);
+        let mut level = 0;
+        while level < 3 && leaf >> level & 1 == 1 {
+            sum = add(&pending[level], &sum);
+            level += 1;
+        }
+        if level < 3 {
+            pending[level] = sum;
+        }
+    }
+    sum
+}
+
+/// The scaled products of block `b` of 32 codes.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+fn block<const T: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool>(
     raise: i32,
     tile: &Tile,
     x: &[ChunkX<'_>; T],
@@ -230,32 +305,18 @@ fn block<const T: usize, const UNITS: usize, const IN_16: usize, const WIDENED: 
     let mut x_sums = [0; T];
     let mut sums = [[_mm256_setzero_si256(); 2]; T];
     for t in 0..T {
-        let of_16 = x[t].sums;
-        x_sums[t] =
-            if UNITS == 8 { i32::from(of_16[2 * b]) + i32::from(of_16[2 * b + 1]) } else { i32::from(of_16[b]) };
+        let of_16 = x[t].of.sums;
+        x_sums[t] = i32::from(of_16[2 * b]) + i32::from(of_16[2 * b + 1]);
         if !OFFSET && IN_16 != 0 {
             sums[t] = [_mm256_set1_epi32(-raise * x_sums[t]); 2];
         }
     }
-    let units = b * UNITS..(b + 1) * UNITS;
     if IN_16 == 0 {
-        units.for_each(|unit| signed_unit(tile, widened, unit, &mut sums));
+        (8 * b..8 * b + 8).for_each(|four| signed_four(tile, widened, four, &mut sums));
     } else {
-        for first in units.step_by(IN_16.max(1)) {
-            let mut in_16 = [[_mm256_setzero_si256(); 2]; T];
-            for unit in first..first + IN_16 {
-                let w = tile.codes[unit].as_chunks().0;
-                let w = [load256(&w[0]), load256(&w[1])];
-                for t in 0..T {
-                    // SAFETY: a unit is below 64, and 64 units of 4 bytes are a chunk.
-                    let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(unit).read_unaligned() };
-                    let x = _mm256_set1_epi32(x);
-                    for half in 0..2 {
-                        let products = _mm256_maddubs_epi16(w[half], x);
-                        in_16[t][half] = _mm256_add_epi16(in_16[t][half], products);
-                    }
-                }
-            }
+        let n = opaque::<IN_16>();
+        for first in (8 * b..8 * b + 8).step_by(IN_16.max(1)) {
+            let in_16 = sums_in_16(tile, x, first..first + n);
             for t in 0..T {
                 for half in 0..2 {
                     sums[t][half] = _mm256_add_epi32(sums[t][half], widen(in_16[t][half]));
@@ -263,18 +324,93 @@ fn block<const T: usize, const UNITS: usize, const IN_16: usize, const WIDENED: 
             }
         }
     }
-    // Blocks of 16 in the order of `ordered_16`.
-    let at = if UNITS == 8 { b } else { b / 8 * 8 + b % 2 * 4 + b % 8 / 2 };
-    let (scales, offsets) = (tile.scales[at].as_chunks().0, tile.offsets[at].as_chunks().0);
+    let (scales, offsets) = (tile.scales[b].as_chunks::<8>().0, tile.offsets[b].as_chunks::<8>().0);
     let mut products = [[_mm256_setzero_ps(); 2]; T];
     for t in 0..T {
-        let x_scale = x[t].scales[b * UNITS / 8];
+        let x_scale = x[t].of.scales[b];
         for half in 0..2 {
-            let scale = _mm256_mul_ps(load(&scales[half]), _mm256_set1_ps(x_scale));
+            let scale = _mm256_mul_ps(_mm256_castsi256_ps(load(&scales[half])), _mm256_set1_ps(x_scale));
             products[t][half] = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sums[t][half]));
             if OFFSET {
-                let offset = _mm256_mul_ps(load(&offsets[half]), _mm256_set1_ps(x_scale * x_sums[t] as f32));
+                let x_sum = _mm256_set1_ps(x_scale * x_sums[t] as f32);
+                let offset = _mm256_mul_ps(_mm256_castsi256_ps(load(&offsets[half])), x_sum);
                 products[t][half] = _mm256_add_ps(products[t][half], offset);
+            }
+        }
+    }
+    products
+}
+
+/// Numbers 2 i and 2 i + 1, again and again.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn pair_of(numbers: &[i16; 16], i: usize) -> __m256i {
+    let [a, b] = numbers.as_chunks().0[i].map(i16::cast_unsigned);
+    _mm256_set1_epi32((u32::from(b) << 16 | u32::from(a)).cast_signed())
+}
+
+/// The products with a chunk with units, in blocks of FOURS times four codes.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+fn of_units<const T: usize, const FOURS: usize, const IN_16: usize, const WIDENED: usize, const OFFSET: bool>(
+    tile: &Tile,
+    x: &[ChunkX<'_>; T],
+    widened: &[[i16; WIDENED]; T],
+) -> Many<__m256, T> {
+    let n = opaque::<IN_16>();
+    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+    for b in 0..64 / FOURS {
+        let scales = tile.scales[b].as_chunks::<8>().0;
+        let scales = [load(&scales[0]), load(&scales[1])];
+        // Of the sums the signed codes give no 16 bits.
+        let mut signed = [[_mm256_setzero_si256(); 2]; T];
+        if IN_16 == 0 {
+            (b * FOURS..(b + 1) * FOURS).for_each(|four| signed_four(tile, widened, four, &mut signed));
+        }
+        for i in 0..FOURS.checked_div(IN_16).unwrap_or(1) {
+            let first = b * FOURS + i * IN_16;
+            let in_16 = sums_in_16(tile, x, first..first + n);
+            for t in 0..T {
+                let multiple = pair_of(&x[t].of.multiples, b * FOURS / 8);
+                for half in 0..2 {
+                    let scale = _mm256_mullo_epi16(scales[half], multiple);
+                    let product = if IN_16 == 0 {
+                        _mm256_mullo_epi32(signed[t][half], _mm256_srai_epi32::<16>(scale))
+                    } else {
+                        _mm256_madd_epi16(in_16[t][half], scale)
+                    };
+                    sums[t][half] = _mm256_add_epi32(sums[t][half], product);
+                }
+            }
+        }
+    }
+    // Offsets, or what makes up for raised codes.
+    let mut offset_sums = [[_mm256_setzero_si256(); 2]; T];
+    if OFFSET || IN_16 != 0 {
+        let offset_sums = if OFFSET { &mut offset_sums } else { &mut sums };
+        for i in 0..8 {
+            let offsets = tile.offsets[i].as_chunks::<8>().0;
+            for t in 0..T {
+                let x_sums = pair_of(&x[t].of.multiple_sums, i);
+                for half in 0..2 {
+                    let product = _mm256_madd_epi16(load(&offsets[half]), x_sums);
+                    offset_sums[t][half] = _mm256_add_epi32(offset_sums[t][half], product);
+                }
+            }
+        }
+    }
+    let mut products = [[_mm256_setzero_ps(); 2]; T];
+    let units = [tile.units[0].as_chunks().0, tile.units[1].as_chunks().0];
+    for t in 0..T {
+        let x_unit = _mm256_set1_ps(x[t].of.unit);
+        for half in 0..2 {
+            let unit = _mm256_mul_ps(load_f32(&units[0][half]), x_unit);
+            products[t][half] = _mm256_mul_ps(unit, _mm256_cvtepi32_ps(sums[t][half]));
+            if OFFSET {
+                // units[1] is -dmin.
+                let unit = _mm256_mul_ps(load_f32(&units[1][half]), x_unit);
+                let offset = _mm256_mul_ps(unit, _mm256_cvtepi32_ps(offset_sums[t][half]));
+                products[t][half] = _mm256_sub_ps(products[t][half], offset);
             }
         }
     }
@@ -284,10 +420,10 @@ fn block<const T: usize, const UNITS: usize, const IN_16: usize, const WIDENED: 
 /// Adds the products of four signed codes.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn signed_unit<const T: usize, const WIDENED: usize>(
+fn signed_four<const T: usize, const WIDENED: usize>(
     tile: &Tile,
     x: &[[i16; WIDENED]; T],
-    unit: usize,
+    four: usize,
     sums: &mut Many<__m256i, T>,
 ) {
     for pair in 0..2 {
@@ -295,12 +431,12 @@ fn signed_unit<const T: usize, const WIDENED: usize>(
         for half in 0..2 {
             // SAFETY: sixteen of 64 bytes are read.
             let pairs =
-                unsafe { _mm_loadu_si128(tile.codes[unit].as_chunks::<16>().0[2 * half + pair].as_ptr().cast()) };
+                unsafe { _mm_loadu_si128(tile.codes[four].as_chunks::<16>().0[2 * half + pair].as_ptr().cast()) };
             w[half] = _mm256_cvtepi8_epi16(pairs);
         }
         for t in 0..T {
-            // SAFETY: a unit is below 64, and 64 units of two pairs are a chunk, which WIDENED is where codes are signed.
-            let x = unsafe { x[t].as_ptr().cast::<i32>().add(2 * unit + pair).read_unaligned() };
+            // SAFETY: a four is below 64, and 64 times two pairs are a chunk, which WIDENED is where codes are signed.
+            let x = unsafe { x[t].as_ptr().cast::<i32>().add(2 * four + pair).read_unaligned() };
             let x = _mm256_set1_epi32(x);
             for half in 0..2 {
                 sums[t][half] = _mm256_add_epi32(sums[t][half], _mm256_madd_epi16(w[half], x));

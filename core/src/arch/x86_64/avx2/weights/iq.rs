@@ -1,29 +1,26 @@
 //! The IQ types of blocks of 256: values of a table or of a codebook, which may have signs or shifts of their own.
 
-use super::super::super::bytes::{eight, even_signs, load128, load256_at, sevens, u16_at, u32_at, u64_at};
-use super::{Weights, f16_at, nibbles, of_table, ordered_16, scaled_8, scaled_16, where_set};
+use super::super::super::bytes::{even_signs, load128, load256_at, sevens, u16_at, u32_at, u64_at};
+use super::{Weights, nibbles, of_table, where_set};
 use crate::quant::{iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs, iq4_nl};
 use core::arch::x86_64::*;
 
-/// `(d * (sc + 1/2)) * factor`: eight scales.
+/// `2 sc + 1`: of eight bytes a low and a high nibble, and again.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn half_scaled(d: __m256, sc: __m256i, factor: f32) -> __m256 {
-    let sc = _mm256_add_ps(_mm256_set1_ps(0.5), _mm256_cvtepi32_ps(sc));
-    _mm256_mul_ps(_mm256_mul_ps(d, sc), _mm256_set1_ps(factor))
-}
-
-/// IQ2_XS's and IQ2_S's scales: of eight bytes a low and a high nibble, and again.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn scales_of_16(d: __m256, packed: u64) -> [__m256; 2] {
+fn odd_of_16(packed: u64) -> __m256i {
     let (packed, nibble) = (_mm_cvtsi64_si128(packed.cast_signed()), _mm_set1_epi8(15));
     let sc = _mm_unpacklo_epi8(_mm_and_si128(packed, nibble), _mm_and_si128(_mm_srli_epi16::<4>(packed), nibble));
-    let sc = ordered_16(sc);
-    [
-        half_scaled(d, _mm256_cvtepu8_epi32(sc), 0.25),
-        half_scaled(d, _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(sc, sc)), 0.25),
-    ]
+    _mm256_cvtepu8_epi16(_mm_or_si128(_mm_add_epi8(sc, sc), _mm_set1_epi8(1)))
+}
+
+/// `2 sc + 1` of the upper four bits of eight words.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn odd_of_32(words: __m256i) -> __m128i {
+    let sc = _mm256_srli_epi32::<28>(words);
+    let sc = _mm_packus_epi32(_mm256_castsi256_si128(sc), _mm256_extracti128_si256::<1>(sc));
+    _mm_or_si128(_mm_add_epi16(sc, sc), _mm_set1_epi16(1))
 }
 
 /// Four entries of eight values; bits of the numbers above N do not count.
@@ -62,12 +59,12 @@ fn words(v: __m256i) -> [u32; 8] {
 pub(in super::super) fn iq4_xs([block]: &[[u8; 136]; 1]) -> Weights {
     let (high, low) = (u16_at(block, 2), u32_at(block, 4));
     let sc = _pdep_u64(low.into(), 0x0f0f_0f0f_0f0f_0f0f) | _pdep_u64(high.into(), 0x3030_3030_3030_3030);
-    let scales = scaled_8(f16_at(block, 0), _mm256_sub_epi32(eight(sc), _mm256_set1_epi32(32)));
+    let sc = _mm_sub_epi16(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(sc.cast_signed())), _mm_set1_epi16(32));
     let mut codes = [_mm256_setzero_si256(); 8];
     for b in 0..8 {
         codes[b] = of_table(&iq4_nl::VALUES, 0, nibbles(load128(block, 8 + 16 * b)));
     }
-    Weights::of_32(codes, scales)
+    Weights::of_32(codes, sc, u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -83,7 +80,7 @@ pub(in super::super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
         let numbers = numbers((u32_at(block, 2 + 8 * b).into(), 8), (0, 0));
         codes[b] = signed(entries_of_8(&iq2_xxs::GRID, numbers), signs[b], 43);
     }
-    Weights::of_32(codes, half_scaled(f16_at(block, 0), _mm256_srli_epi32::<28>(odd), 0.25))
+    Weights::of_32(codes, odd_of_32(odd), u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -97,7 +94,7 @@ pub(in super::super) fn iq2_xs([block]: &[[u8; 74]; 1]) -> Weights {
         let numbers = numbers((u64_at(block, 2 + 8 * b), 16), (0, 0));
         codes[b] = signed(entries_of_8(&iq2_xs::GRID, numbers), signs[b], 43);
     }
-    Weights::of_16(codes, scales_of_16(f16_at(block, 0), u64_at(block, 66)))
+    Weights::of_16(codes, odd_of_16(u64_at(block, 66)), u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -108,7 +105,7 @@ pub(in super::super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
         let numbers = numbers((u32_at(block, 2 + 4 * b).into(), 8), (block[66 + b].into(), 2));
         codes[b] = signed(entries_of_8(&iq2_s::GRID, numbers), u32_at(block, 34 + 4 * b), 43);
     }
-    Weights::of_16(codes, scales_of_16(f16_at(block, 0), u64_at(block, 74)))
+    Weights::of_16(codes, odd_of_16(u64_at(block, 74)), u16_at(block, 0))
 }
 
 /// Eight entries of four values, as [`entries_of_8`].
@@ -144,20 +141,21 @@ pub(in super::super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
         let numbers = numbers((u64_at(block, 2 + 8 * b), 8), (0, 0));
         codes[b] = signed(entries_of_4(&iq3_xxs::GRID, numbers), signs[b], 62);
     }
-    Weights::of_32(codes, half_scaled(f16_at(block, 0), _mm256_srli_epi32::<28>(words), 0.5))
+    Weights::of_32(codes, odd_of_32(words), u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,bmi2,f16c")]
 #[inline]
 pub(in super::super) fn iq3_s([block]: &[[u8; 110]; 1]) -> Weights {
-    let sc = eight(_pdep_u64(u32_at(block, 106).into(), 0x0f0f_0f0f_0f0f_0f0f));
-    let scales = scaled_8(f16_at(block, 0), _mm256_add_epi32(_mm256_add_epi32(sc, sc), _mm256_set1_epi32(1)));
+    // 2 sc + 1
+    let sc = 2 * _pdep_u64(u32_at(block, 106).into(), 0x0f0f_0f0f_0f0f_0f0f) + 0x0101_0101_0101_0101;
+    let sc = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(sc.cast_signed()));
     let mut codes = [_mm256_setzero_si256(); 8];
     for b in 0..8 {
         let numbers = numbers((u64_at(block, 2 + 8 * b), 8), (block[66 + b].into(), 1));
         codes[b] = signed(entries_of_4(&iq3_s::GRID, numbers), u32_at(block, 74 + 4 * b), 15);
     }
-    Weights::of_32(codes, scales)
+    Weights::of_32(codes, sc, u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -173,10 +171,8 @@ pub(in super::super) fn iq1_s([block]: &[[u8; 50]; 1]) -> Weights {
         codes[b] = _mm256_add_epi8(entries, _mm256_set1_epi8(shift));
     }
     // 2 sc + 1
-    let sc = _mm256_srli_epi32::<11>(_mm256_cvtepu16_epi32(load128(block, 34)));
-    let sc = _mm256_or_si256(_mm256_and_si256(sc, _mm256_set1_epi32(14)), _mm256_set1_epi32(1));
-    let scales = _mm256_mul_ps(scaled_8(f16_at(block, 0), sc), _mm256_set1_ps(0.125));
-    Weights::of_32(codes, scales)
+    let sc = _mm_and_si128(_mm_srli_epi16::<11>(load128(block, 34)), _mm_set1_epi16(14));
+    Weights::of_32(codes, _mm_or_si128(sc, _mm_set1_epi16(1)), u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,bmi2,f16c")]
@@ -193,13 +189,9 @@ pub(in super::super) fn iq1_m([block]: &[[u8; 56]; 1]) -> Weights {
         codes[b] = _mm256_add_epi8(entries, _mm256_setr_epi64x(shift(0), shift(1), shift(2), shift(3)));
     }
     let packed = u64_at(block, 48);
-    let d = f16_at(&_pext_u64(packed, 0xf000_f000_f000_f000).to_le_bytes(), 0);
+    let unit = _pext_u64(packed, 0xf000_f000_f000_f000) as u16;
     // 2 sc + 1: a byte each.
     let half = |words: u64| _pdep_u64(_pext_u64(words, 0x0fff_0fff), 0x0707_0707_0707_0707) * 2 + 0x0101_0101_0101_0101;
     let sc = _mm_set_epi64x(half(packed >> 32).cast_signed(), half(packed).cast_signed());
-    let mut scales = scaled_16(d, sc);
-    for i in 0..2 {
-        scales[i] = _mm256_mul_ps(scales[i], _mm256_set1_ps(0.125));
-    }
-    Weights::of_16(codes, scales)
+    Weights::of_16(codes, _mm256_cvtepu8_epi16(sc), unit)
 }

@@ -4,7 +4,7 @@ pub(super) mod iq;
 pub(super) mod k;
 pub(super) mod of_32;
 
-use super::super::bytes::{load256, u16_at};
+use super::super::bytes::load256;
 use super::Format;
 use crate::arch::integer::Row;
 use core::arch::x86_64::*;
@@ -17,13 +17,17 @@ pub(in crate::arch) struct Weights {
     pub(super) scales: Scales,
 }
 
-/// What the codes of 256 weights are scaled with.
+/// What the codes of 256 weights are scaled with. Where the type has units, what codes are raised by is made up for by
+/// offsets in the scales' unit.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Scales {
-    /// One a block: eight of 32 in the first vector, or sixteen of 16 as [`ordered_16`] puts them.
-    pub(super) scales: [__m256; 2],
-    /// One a block.
-    pub(super) offsets: [__m256; 2],
+    /// Eight f32, one a block of 32. With units i16: sixteen, one a block of 16; or eight of blocks of 32, then their
+    /// offsets.
+    pub(super) scales: __m256i,
+    /// As the scales; unused where these hold them.
+    pub(super) offsets: __m256i,
+    /// The f16 that the units are made from: the scales', then the offsets'.
+    pub(super) units: [u16; 2],
 }
 
 impl Weights {
@@ -33,80 +37,60 @@ impl Weights {
         unsafe { core::mem::zeroed() }
     };
 
+    /// Without units: eight f32 each.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn of_32(codes: [__m256i; 8], scales: __m256) -> Self {
-        let zero = _mm256_setzero_ps();
-        Self { codes, scales: Scales { scales: [scales, zero], offsets: [zero; 2] } }
+    fn new(codes: [__m256i; 8], scales: __m256, offsets: __m256) -> Self {
+        let (scales, offsets) = (_mm256_castps_si256(scales), _mm256_castps_si256(offsets));
+        Self { codes, scales: Scales { scales, offsets, units: [0; 2] } }
     }
 
+    /// With units: eight scales of blocks of 32.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn of_16(codes: [__m256i; 8], scales: [__m256; 2]) -> Self {
-        Self { codes, scales: Scales { scales, offsets: [_mm256_setzero_ps(); 2] } }
+    fn of_32(codes: [__m256i; 8], scales: __m128i, unit: u16) -> Self {
+        Self::of_16(codes, _mm256_broadcastsi128_si256(scales), unit)
+    }
+
+    /// With units: sixteen scales of blocks of 16.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn of_16(codes: [__m256i; 8], scales: __m256i, unit: u16) -> Self {
+        Self { codes, scales: Scales { scales, offsets: _mm256_setzero_si256(), units: [unit, 0] } }
+    }
+
+    /// With units and without offsets of its own: with those that make up for raised codes.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) fn with_raise<F: Format>(mut self) -> Self {
+        if F::UNITS && !F::OFFSET {
+            let Scales { scales, offsets, .. } = &mut self.scales;
+            let less = _mm_set1_epi16(-F::RAISE);
+            if F::WIDE {
+                *scales = _mm256_mullo_epi16(*scales, _mm256_set_m128i(less, _mm_set1_epi16(1)));
+            } else {
+                *offsets = _mm256_mullo_epi16(*scales, _mm256_broadcastsi128_si256(less));
+            }
+        }
+        self
     }
 }
 
-/// Sixteen bytes, one a block, as sums come: of each eight the even ones, then the odd ones.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn ordered_16(bytes: __m128i) -> __m128i {
-    _mm_shuffle_epi8(bytes, _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15))
-}
-
-/// Columns `start..start + len` of any type.
+/// Columns `start..start + len` of a type without units; those with units have whole chunks alone, and do not come here.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 pub(super) fn generic<F: Format>(row: Row<'_>, start: usize, len: usize) -> Weights {
     let w = row.unpack(start, len);
-    let mut weights = Weights::ZERO;
+    let mut codes = [_mm256_setzero_si256(); 8];
     for i in 0..8 {
-        let raise = _mm256_set1_epi8(F::RAISE as i8);
-        weights.codes[i] = _mm256_add_epi8(load256(&w.codes.as_chunks().0[i]), raise);
+        codes[i] = _mm256_add_epi8(load256(&w.codes.as_chunks().0[i]), _mm256_set1_epi8(F::RAISE as i8));
     }
-    for (to, from) in [(&mut weights.scales.scales, &w.scales), (&mut weights.scales.offsets, &w.offsets)] {
-        for i in 0..2 {
-            let mut values = [0.0; 8];
-            for j in 0..8 {
-                // Of blocks of 32 each value is there twice.
-                let block = if F::WIDE { 2 * j % 16 } else { 8 * i + 2 * (j % 4) + j / 4 };
-                values[j] = from[block];
-            }
-            // SAFETY: eight values are read.
-            to[i] = unsafe { _mm256_loadu_ps(values.as_ptr()) };
-        }
+    // Each value is there twice.
+    let (mut scales, mut offsets) = ([0.0; 8], [0.0; 8]);
+    for b in 0..8 {
+        (scales[b], offsets[b]) = (w.scales[2 * b], w.offsets[2 * b]);
     }
-    weights
-}
-
-/// An f16 at `at`, in f32, eight times. (Alone in a register it would depend on what the register held before.)
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-fn f16_at(block: &[u8], at: usize) -> __m256 {
-    _mm256_cvtph_ps(_mm_set1_epi16(u16_at(block, at).cast_signed()))
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn negative(v: __m256) -> __m256 {
-    _mm256_xor_ps(v, _mm256_set1_ps(-0.0))
-}
-
-/// `factor * value`: eight scales.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn scaled_8(factor: __m256, values: __m256i) -> __m256 {
-    _mm256_mul_ps(factor, _mm256_cvtepi32_ps(values))
-}
-
-/// `factor * value`: sixteen signed bytes as scales.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn scaled_16(factor: __m256, values: __m128i) -> [__m256; 2] {
-    let values = ordered_16(values);
-    [
-        scaled_8(factor, _mm256_cvtepi8_epi32(values)),
-        scaled_8(factor, _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(values, values))),
-    ]
+    // SAFETY: eight values are read from each.
+    unsafe { Weights::new(codes, _mm256_loadu_ps(scales.as_ptr()), _mm256_loadu_ps(offsets.as_ptr())) }
 }
 
 /// `v`, moved to the left by a known number of bits within 16.

@@ -42,29 +42,25 @@ fn plus_sixteens<const BYTES: usize>(mut codes: [__m256i; 8], blocks: &[[u8; BYT
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 pub(in super::super) fn q4_0(blocks: &[[u8; 18]; 8]) -> Weights {
-    Weights::of_32(packed(blocks, 2), f16s(blocks, 0))
+    Weights::new(packed(blocks, 2), f16s(blocks, 0), _mm256_setzero_ps())
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Weights {
-    let mut w = Weights::of_32(packed(blocks, 4), f16s(blocks, 0));
-    w.scales.offsets[0] = f16s(blocks, 2);
-    w
+    Weights::new(packed(blocks, 4), f16s(blocks, 0), f16s(blocks, 2))
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 pub(in super::super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Weights {
-    Weights::of_32(plus_sixteens(packed(blocks, 6), blocks, 2), f16s(blocks, 0))
+    Weights::new(plus_sixteens(packed(blocks, 6), blocks, 2), f16s(blocks, 0), _mm256_setzero_ps())
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 pub(in super::super) fn q5_1(blocks: &[[u8; 24]; 8]) -> Weights {
-    let mut w = Weights::of_32(plus_sixteens(packed(blocks, 8), blocks, 4), f16s(blocks, 0));
-    w.scales.offsets[0] = f16s(blocks, 2);
-    w
+    Weights::new(plus_sixteens(packed(blocks, 8), blocks, 4), f16s(blocks, 0), f16s(blocks, 2))
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -74,7 +70,7 @@ pub(in super::super) fn q8_0(blocks: &[[u8; 34]; 8]) -> Weights {
     for b in 0..8 {
         codes[b] = load256_at(&blocks[b], 2);
     }
-    Weights::of_32(codes, f16s(blocks, 0))
+    Weights::new(codes, f16s(blocks, 0), _mm256_setzero_ps())
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -84,7 +80,7 @@ pub(in super::super) fn iq4_nl(blocks: &[[u8; 18]; 8]) -> Weights {
     for b in 0..8 {
         codes[b] = of_table(&iq4_nl::VALUES, 0, codes[b]);
     }
-    Weights::of_32(codes, f16s(blocks, 0))
+    Weights::new(codes, f16s(blocks, 0), _mm256_setzero_ps())
 }
 
 #[target_feature(enable = "avx2")]
@@ -100,5 +96,5 @@ pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Weights {
     let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(e), _mm256_set1_epi32(1 << 22));
     let nan = _mm256_cmpeq_epi32(e, _mm256_set1_epi32(255));
     let bits = _mm256_blendv_epi8(bits, _mm256_set1_epi32(0x7fc0_0000), nan);
-    Weights::of_32(codes, _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5)))
+    Weights::new(codes, _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5)), _mm256_setzero_ps())
 }

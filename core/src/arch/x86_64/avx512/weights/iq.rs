@@ -1,30 +1,31 @@
 //! The IQ types of blocks of 256: values of a table or of a codebook, which may have signs or shifts of their own.
 
-use super::{
-    Weights, eight, f16, halves, load128, load256_at, load512, nibbles, of_table, scaled_8, scaled_16, u16_at, u32_at,
-    u64_at,
-};
+use super::{Weights, eight, halves, load128, load256_at, load512, nibbles, of_table, u16_at, u32_at, u64_at};
 use crate::arch::x86_64::bytes::{even_signs, sevens};
 use crate::quant::{iq1_s, iq2_xxs, iq3_s, iq3_xxs, iq4_nl, packed};
 use core::arch::x86_64::*;
 
-/// `(d * (sc + 1/2)) * factor`: eight scales.
+/// `2 sc + 1`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn odd_8(sc: __m256i) -> __m256i {
+    _mm256_or_si256(_mm256_add_epi32(sc, sc), _mm256_set1_epi32(1))
+}
+
+/// `2 sc + 1`.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn half_scaled_8(d: f32, sc: __m256i, factor: f32) -> __m512 {
-    let sc = _mm256_add_ps(_mm256_set1_ps(0.5), _mm256_cvtepi32_ps(sc));
-    let scales = _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(d), sc), _mm256_set1_ps(factor));
-    _mm512_castps256_ps512(scales)
+fn odd_16(sc: __m512i) -> __m512i {
+    _mm512_or_si512(_mm512_add_epi32(sc, sc), _mm512_set1_epi32(1))
 }
 
 /// IQ2_XS's and IQ2_S's scales: of eight bytes a low and a high nibble, and again.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn scales_of_16(d: f32, packed: u64) -> __m512 {
+fn scales_of_16(packed: u64) -> __m512i {
     let (packed, nibble) = (_mm_cvtsi64_si128(packed.cast_signed()), _mm_set1_epi8(15));
     let sc = _mm_unpacklo_epi8(_mm_and_si128(packed, nibble), _mm_and_si128(_mm_srli_epi16::<4>(packed), nibble));
-    let sc = _mm512_add_ps(_mm512_set1_ps(0.5), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(sc)));
-    _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(d), sc), _mm512_set1_ps(0.25))
+    odd_16(_mm512_cvtepu8_epi32(sc))
 }
 
 /// The codebook's words `numbers` (bits above N do not count), looked up in registers, 64 words of it at a time: one by
@@ -141,14 +142,14 @@ fn numbers(low: __m256i, high: __m512i) -> __m512i {
 pub(in super::super) fn iq4_xs([block]: &[[u8; 136]; 1]) -> Weights {
     let (high, low) = (u16_at(block, 2), u32_at(block, 4));
     let sc = _pdep_u64(low.into(), 0x0f0f_0f0f_0f0f_0f0f) | _pdep_u64(high.into(), 0x3030_3030_3030_3030);
-    let scales = scaled_8(f16(u16_at(block, 0)), _mm256_sub_epi32(eight(sc), _mm256_set1_epi32(32)));
+    let scales = _mm256_sub_epi32(eight(sc), _mm256_set1_epi32(32));
     // Of sixteen bytes the low nibbles are a block's first half, the high ones its second.
     let packed = block[8..].as_chunks().0;
     let (a, b) = (load512(&packed[0]), load512(&packed[1]));
     let [even_first, even_second] = nibbles(_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b));
     let [odd_first, odd_second] = nibbles(_mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
     let codes = of_table(&iq4_nl::VALUES, [even_first, even_second, odd_first, odd_second]);
-    Weights { codes, scales, offsets: _mm512_setzero_ps() }
+    Weights::of_32(codes, scales, u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
@@ -157,63 +158,57 @@ pub(in super::super) fn iq2_xxs([block]: &[[u8; 66]; 1]) -> Weights {
     // Of each group a word of four numbers and one of signs.
     let groups = load512(&block[2..].as_chunks().0[0]);
     let words = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(groups));
-    let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.25);
+    let scales = odd_8(_mm256_srli_epi32::<28>(words));
     let values = entries_of_8(packed::IQ2_XXS, iq2_xxs::VALUES, _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(groups)));
-    Weights {
-        codes: halves(signed(values, self::words(even_signs(sevens(words))))),
-        scales,
-        offsets: _mm512_setzero_ps(),
-    }
+    let codes = signed(values, self::words(even_signs(sevens(words))));
+    Weights::of_32(halves(codes), scales, u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn iq2_xs([block]: &[[u8; 74]; 1]) -> Weights {
-    let scales = scales_of_16(f16(u16_at(block, 0)), u64_at(block, 66));
+    let scales = scales_of_16(u64_at(block, 66));
     let words = load512(&block[2..].as_chunks().0[0]);
     let values = entries_of_8(packed::IQ2_XS, iq2_xxs::VALUES, words);
     let signs = self::words(even_signs(_mm512_cvtepi16_epi8(_mm512_srli_epi16::<9>(words))));
-    Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
+    Weights::of_16(signed(values, signs), scales, u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn iq2_s([block]: &[[u8; 82]; 1]) -> Weights {
-    let scales = scales_of_16(f16(u16_at(block, 0)), u64_at(block, 74));
+    let scales = scales_of_16(u64_at(block, 74));
     let high = four_times(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(u64_at(block, 66).cast_signed())));
     let high = _mm512_srlv_epi16(high, _mm512_set1_epi64(0x0006_0004_0002_0000));
     let numbers = numbers(load256_at(block, 2), high);
     let values = entries_of_8(packed::IQ2_S, iq2_xxs::VALUES, numbers);
     let signs = each!(i in [0; 4] => u64_at(block, 34 + 8 * i));
-    Weights { codes: signed(values, signs), scales, offsets: _mm512_setzero_ps() }
+    Weights::of_16(signed(values, signs), scales, u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn iq3_xxs([block]: &[[u8; 98]; 1]) -> Weights {
     let words = load256_at(block, 66);
-    let scales = half_scaled_8(f16(u16_at(block, 0)), _mm256_srli_epi32::<28>(words), 0.5);
+    let scales = odd_8(_mm256_srli_epi32::<28>(words));
     let numbers = each!(half in [_mm512_setzero_si512(); 2] => _mm512_cvtepu8_epi16(load256_at(block, 2 + 32 * half)));
     let values = entries_of_4(packed::IQ3_XXS, iq3_xxs::VALUES, numbers);
-    Weights {
-        codes: halves(signed(values, self::words(even_signs(sevens(words))))),
-        scales,
-        offsets: _mm512_setzero_ps(),
-    }
+    let codes = signed(values, self::words(even_signs(sevens(words))));
+    Weights::of_32(halves(codes), scales, u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn iq3_s([block]: &[[u8; 110]; 1]) -> Weights {
     let sc = eight(_pdep_u64(u32_at(block, 106).into(), 0x0f0f_0f0f_0f0f_0f0f));
-    let scales = scaled_8(f16(u16_at(block, 0)), _mm256_add_epi32(_mm256_add_epi32(sc, sc), _mm256_set1_epi32(1)));
+    let scales = odd_8(sc);
     let numbers = each!(half in [_mm512_setzero_si512(); 2] => {
         let high = _mm512_maskz_set1_epi16(u32_at(block, 66 + 4 * half), 1);
         numbers(load256_at(block, 2 + 32 * half), high)
     });
     let values = entries_of_4(packed::IQ3_S, iq3_s::VALUES, numbers);
     let signs = each!(i in [0; 4] => u64_at(block, 74 + 8 * i));
-    Weights { codes: halves(signed(values, signs)), scales, offsets: _mm512_setzero_ps() }
+    Weights::of_32(halves(signed(values, signs)), scales, u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
@@ -226,8 +221,7 @@ pub(in super::super) fn iq1_s([block]: &[[u8; 50]; 1]) -> Weights {
     let qh = _mm256_cvtepu16_epi32(qh);
     // 2 sc + 1
     let sc = _mm256_and_si256(_mm256_srli_epi32::<11>(qh), _mm256_set1_epi32(14));
-    let scales = scaled_8(f16(u16_at(block, 0)), _mm256_or_si256(sc, _mm256_set1_epi32(1)));
-    let scales = _mm512_mul_ps(scales, _mm512_set1_ps(0.125));
+    let scales = _mm256_or_si256(sc, _mm256_set1_epi32(1));
     // One more or one less, 32 at a time, and 128.
     let down = _mm256_test_epi32_mask(qh, _mm256_set1_epi32(1 << 15));
     let shifts = _mm256_mask_mov_epi32(_mm256_set1_epi8(-127), down, _mm256_set1_epi8(127));
@@ -238,7 +232,7 @@ pub(in super::super) fn iq1_s([block]: &[[u8; 50]; 1]) -> Weights {
         );
         _mm512_add_epi8(values[i], _mm512_permutexvar_epi32(pair, _mm512_castsi256_si512(shifts)))
     });
-    Weights { codes: halves(codes), scales, offsets: _mm512_setzero_ps() }
+    Weights::of_32(halves(codes), scales, u16_at(block, 0))
 }
 
 #[target_feature(enable = "avx2,bmi2,f16c,avx512f,avx512bw")]
@@ -250,15 +244,14 @@ pub(in super::super) fn iq1_m([block]: &[[u8; 56]; 1]) -> Weights {
     let numbers = numbers(load256_at(block, 0), high);
     let values = entries_of_8(packed::IQ1_S, iq1_s::VALUES, numbers);
     let packed = u64_at(block, 48);
-    let d = f16(_pext_u64(packed, 0xf000_f000_f000_f000) as u16);
+    let unit = _pext_u64(packed, 0xf000_f000_f000_f000) as u16;
     // Word j/4 for scale j.
     let words = _mm_cvtepu16_epi32(_mm_cvtsi64_si128(packed.cast_signed()));
     let fourth = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     let words = _mm512_permutexvar_epi32(fourth, _mm512_castsi128_si512(words));
     let threes = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 3, 6, 9));
     let sc = _mm512_and_si512(_mm512_srlv_epi32(words, threes), _mm512_set1_epi32(7));
-    let scales = scaled_16(d, _mm512_add_epi32(_mm512_add_epi32(sc, sc), _mm512_set1_epi32(1)));
-    let scales = _mm512_mul_ps(scales, _mm512_set1_ps(0.125));
+    let scales = odd_16(sc);
     // One more or one less, eight at a time, and 128.
     let down = _mm512_test_epi16_mask(high, _mm512_set1_epi16(8));
     let codes = each!(i in [_mm512_setzero_si512(); 4] => {
@@ -266,5 +259,5 @@ pub(in super::super) fn iq1_m([block]: &[[u8; 56]; 1]) -> Weights {
         let shifts = _mm512_mask_mov_epi64(_mm512_set1_epi8(-127), down, _mm512_set1_epi8(127));
         _mm512_add_epi8(values[i], shifts)
     });
-    Weights { codes, scales, offsets: _mm512_setzero_ps() }
+    Weights::of_16(codes, scales, unit)
 }

@@ -1,21 +1,19 @@
 //! The K types.
 
-use super::{
-    Beside, Weights, eight, f16, load128, load256_at, load512, nibbles, plus, plus_where, scaled_8, scaled_16, u16_at,
-};
+use super::{Beside, Weights, eight, load128, load256_at, load512, nibbles, plus, plus_where, u16_at};
 use crate::arch::x86_64::bytes::{q3_k_scales, q4_k_scales};
 use core::arch::x86_64::*;
 
-/// Q4_K's and Q5_K's (scales, offsets).
-#[target_feature(enable = "avx2,f16c,avx512f")]
+/// Codes with Q4_K's and Q5_K's scales and offsets.
+#[target_feature(enable = "avx2,avx512f")]
 #[inline]
-fn scales(block: &[u8]) -> (__m512, __m512) {
-    let (d, dmin) = (f16(u16_at(block, 0)), f16(u16_at(block, 2)));
+fn with_scales(block: &[u8], codes: [__m512i; 4]) -> Weights {
     let (sc, m) = q4_k_scales(block);
-    (scaled_8(d, eight(sc)), scaled_8(-dmin, eight(m)))
+    let wide = |bytes| _mm512_castsi256_si512(eight(bytes));
+    Weights { codes, scales: wide(sc), offsets: wide(m), units: [u16_at(block, 0), u16_at(block, 2)] }
 }
 
-/// As [`scales`], of four rows at once.
+/// The scales and offsets of [`with_scales`], of four rows at once.
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4]) -> Beside {
@@ -35,26 +33,19 @@ pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4
     let lower = _mm512_srlv_epi32(cc, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4)));
     // A lane a row: scales 0..4, offsets 0..4, scales 4..8, offsets 4..8, a byte each.
     let numbers = _mm512_or_si512(upper, _mm512_and_si512(lower, _mm512_set1_epi8(15)));
-    // d0 m0 d1 m1 d2 m2 d3 m3; the offsets' sign turned.
-    let factors = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12), v);
-    let factors = _mm256_cvtph_ps(_mm512_castsi512_si128(factors));
-    let factors =
-        _mm512_castps256_ps512(_mm256_xor_ps(factors, _mm256_setr_ps(0.0, -0.0, 0.0, -0.0, 0.0, -0.0, 0.0, -0.0)));
     // From the four bytes that each element gets, its own one: 0, 1 in even lanes, 2, 3 in odd ones.
     let own = _mm512_or_si512(
         _mm512_setr_epi32(0, 5, 8, 13, 2, 7, 10, 15, 0, 5, 8, 13, 2, 7, 10, 15),
         _mm512_set1_epi32(!0xff), // three bytes of zeros
     );
-    // Two rows' scales (or offsets), from their first group of four bytes and their factor on.
-    let two = |group: i32, factor: i32| {
+    // Two rows' scales (or offsets), from their first group of four bytes on.
+    let two = |group: i32| {
         let groups = _mm512_setr_epi32(0, 0, 4, 4, 0, 0, 4, 4, 2, 2, 6, 6, 2, 2, 6, 6);
         let bytes = _mm512_permutexvar_epi32(_mm512_add_epi32(groups, _mm512_set1_epi32(group)), numbers);
-        let pairs = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 2, 2));
-        let factors = _mm512_permutexvar_ps(_mm512_add_epi32(pairs, _mm512_set1_epi32(factor)), factors);
-        _mm512_mul_ps(factors, _mm512_cvtepi32_ps(_mm512_shuffle_epi8(bytes, own)))
+        _mm512_shuffle_epi8(bytes, own)
     };
-    let zero = _mm512_setzero_ps();
-    Beside { scales: [two(0, 0), two(8, 4), zero, zero], offsets: [two(1, 1), two(9, 5), zero, zero] }
+    let zero = _mm512_setzero_si512();
+    Beside { scales: [two(0), two(8), zero, zero], offsets: [two(1), two(9), zero, zero] }
 }
 
 /// Nibbles of 128 bytes: of each 32 bytes the low ones are a block, and the high ones the next.
@@ -98,33 +89,33 @@ fn bits(packed: __m256i) -> [u64; 4] {
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
 pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
-    let (d, dmin) = (f16(u16_at(block, 80)), f16(u16_at(block, 82)));
     let packed = _mm512_cvtepu8_epi32(load128(block, 0));
-    let scales = scaled_16(d, _mm512_and_si512(packed, _mm512_set1_epi32(15)));
-    let offsets = scaled_16(-dmin, _mm512_srli_epi32::<4>(packed));
-    Weights { codes: two_bits(&block[16..80]), scales, offsets }
+    Weights {
+        codes: two_bits(&block[16..80]),
+        scales: _mm512_and_si512(packed, _mm512_set1_epi32(15)),
+        offsets: _mm512_srli_epi32::<4>(packed),
+        units: [u16_at(block, 80), u16_at(block, 82)],
+    }
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
 pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
-    let scales = scaled_16(f16(u16_at(block, 108)), _mm512_cvtepi8_epi32(q3_k_scales(block)));
+    let scales = _mm512_cvtepi8_epi32(q3_k_scales(block));
     let codes = plus_where(two_bits(&block[32..96]), bits(load256_at(block, 0)), 4);
     // minus 4, plus 128
-    Weights { codes: plus(codes, 124), scales, offsets: _mm512_setzero_ps() }
+    Weights::of_16(plus(codes, 124), scales, u16_at(block, 108))
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
 pub(in super::super) fn q4_k([block]: &[[u8; 144]; 1]) -> Weights {
-    let (scales, offsets) = scales(block);
-    Weights { codes: nibbles_of_32(block[16..].as_chunks().0), scales, offsets }
+    with_scales(block, nibbles_of_32(block[16..].as_chunks().0))
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
 pub(in super::super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
-    let (scales, offsets) = scales(block);
     // Bit b of 32 bytes: of the weights of block b, one a byte.
     let (first, second) = (_mm512_broadcast_i32x4(load128(block, 16)), _mm512_broadcast_i32x4(load128(block, 32)));
     // Bit 2 l in lane l; no bit crosses a byte as it moves.
@@ -137,13 +128,13 @@ pub(in super::super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
         _mm512_test_epi8_mask(first, odd),
         _mm512_test_epi8_mask(second, odd),
     ];
-    Weights { codes: plus_where(nibbles_of_32(block[48..].as_chunks().0), bits, 16), scales, offsets }
+    with_scales(block, plus_where(nibbles_of_32(block[48..].as_chunks().0), bits, 16))
 }
 
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
 #[inline]
 pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
-    let scales = scaled_16(f16(u16_at(block, 208)), _mm512_cvtepi8_epi32(load128(block, 192)));
+    let scales = _mm512_cvtepi8_epi32(load128(block, 192));
     let low = block.as_chunks::<64>().0;
     let high = two_bits(&block[128..192]);
     let codes = each!(i in [_mm512_setzero_si512(); 4] => {
@@ -154,5 +145,5 @@ pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
         _mm512_or_si512(low, _mm512_slli_epi16::<4>(high[i]))
     });
     // minus 32, plus 128
-    Weights { codes: plus(codes, 96), scales, offsets: _mm512_setzero_ps() }
+    Weights::of_16(plus(codes, 96), scales, u16_at(block, 208))
 }

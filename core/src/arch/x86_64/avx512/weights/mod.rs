@@ -4,8 +4,8 @@ pub(super) mod iq;
 pub(super) mod k;
 pub(super) mod of_32;
 
-use super::super::bytes::{eight, f16, load128, load256_at, u16_at, u32_at, u64_at};
-use crate::arch::integer::{Form, Row};
+use super::super::bytes::{eight, load128, load256_at, u16_at, u32_at, u64_at};
+use crate::arch::integer::Row;
 use crate::quant;
 use core::arch::x86_64::*;
 
@@ -15,10 +15,12 @@ pub(in crate::arch) struct Weights {
     /// Unsigned: raised by 128 where the type's codes are signed. Blocks of 16 one after another; blocks of 32 as
     /// [`halves`] puts them.
     pub(super) codes: [__m512i; 4],
-    /// One a block: eight of 32, or sixteen of 16.
-    pub(super) scales: __m512,
+    /// One a block: eight of 32, or sixteen of 16; f32, or with units i32.
+    pub(super) scales: __m512i,
     /// One a block.
-    pub(super) offsets: __m512,
+    pub(super) offsets: __m512i,
+    /// The f16 that the units are made from: the scales', then the offsets'.
+    pub(super) units: [u16; 2],
 }
 
 impl Weights {
@@ -27,13 +29,35 @@ impl Weights {
         // SAFETY: vectors of zeros are values, whatever the instructions.
         unsafe { core::mem::zeroed() }
     };
+
+    /// Without units: eight f32 each.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn new(codes: [__m512i; 4], scales: __m256, offsets: __m256) -> Self {
+        let wide = |v| _mm512_castsi256_si512(_mm256_castps_si256(v));
+        Self { codes, scales: wide(scales), offsets: wide(offsets), units: [0; 2] }
+    }
+
+    /// With units, without offsets: eight i32.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn of_32(codes: [__m512i; 4], scales: __m256i, unit: u16) -> Self {
+        Self::of_16(codes, _mm512_castsi256_si512(scales), unit)
+    }
+
+    /// With units, without offsets: sixteen i32.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn of_16(codes: [__m512i; 4], scales: __m512i, unit: u16) -> Self {
+        Self { codes, scales, offsets: _mm512_setzero_si512(), units: [unit, 0] }
+    }
 }
 
 /// The scales and offsets of four rows: first a row a vector, then [`Beside::ordered`].
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Beside {
-    pub(super) scales: [__m512; 4],
-    pub(super) offsets: [__m512; 4],
+    pub(super) scales: [__m512i; 4],
+    pub(super) offsets: [__m512i; 4],
 }
 
 impl Beside {
@@ -47,15 +71,15 @@ impl Beside {
     /// 2 l + 1 of the one, then those of the other; or each row's blocks of 16 as [`by_lane`] has them.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    pub(super) fn ordered(self, form: Form) -> Self {
-        let order = |v: [__m512; 4]| {
+    pub(super) fn ordered(self, wide: bool) -> Self {
+        let order = |v: [__m512i; 4]| {
             let [a, b, c, d] = v;
-            if form.wide {
+            if wide {
                 let order = _mm512_setr_epi32(0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
-                let (ab, cd) = (_mm512_permutex2var_ps(a, order, b), _mm512_permutex2var_ps(c, order, d));
-                [ab, cd, _mm512_setzero_ps(), _mm512_setzero_ps()]
+                let (ab, cd) = (_mm512_permutex2var_epi32(a, order, b), _mm512_permutex2var_epi32(c, order, d));
+                [ab, cd, _mm512_setzero_si512(), _mm512_setzero_si512()]
             } else {
-                each!(r in [_mm512_setzero_ps(); 4] => _mm512_permutexvar_ps(by_lane(), v[r]))
+                each!(r in [_mm512_setzero_si512(); 4] => _mm512_permutexvar_epi32(by_lane(), v[r]))
             }
         };
         Self { scales: order(self.scales), offsets: order(self.offsets) }
@@ -69,20 +93,20 @@ pub(super) fn by_lane() -> __m512i {
     _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)
 }
 
-/// Columns `start..start + len` of any type.
+/// Columns `start..start + len` of a type without units; those with units have whole chunks alone, and do not come here.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn generic(row: Row<'_>, start: usize, len: usize) -> Weights {
     let w = row.unpack(start, len);
     let flip = if quant::has_offset(row.dtype) { 0 } else { -128 };
     let codes = w.codes.as_chunks::<64>().0;
     let codes = each!(i in [_mm512_setzero_si512(); 4] => _mm512_xor_si512(load512(&codes[i]), _mm512_set1_epi8(flip)));
-    // SAFETY: each read is of sixteen values.
-    let (scales, offsets) = unsafe { (_mm512_loadu_ps(w.scales.as_ptr()), _mm512_loadu_ps(w.offsets.as_ptr())) };
-    if quant::sub_block(row.dtype) == 32 {
-        let even = |v| _mm512_castps256_ps512(_mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_castps_si512(v))));
-        return Weights { codes: halves(codes), scales: even(scales), offsets: even(offsets) };
-    }
-    Weights { codes, scales, offsets }
+    // Each value is there twice.
+    let even = |v| {
+        // SAFETY: sixteen values are read.
+        let v = unsafe { _mm512_loadu_si512(core::ptr::from_ref::<[f32; 16]>(v).cast()) };
+        _mm256_castsi256_ps(_mm512_cvtepi64_epi32(v))
+    };
+    Weights::new(halves(codes), even(&w.scales), even(&w.offsets))
 }
 
 #[target_feature(enable = "avx512f")]
@@ -90,20 +114,6 @@ pub(super) fn generic(row: Row<'_>, start: usize, len: usize) -> Weights {
 pub(super) fn load512(bytes: &[impl bytemuck::Pod; 64]) -> __m512i {
     // SAFETY: 64 elements of at least a byte are readable.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
-}
-
-/// `factor * value`: the scales of eight blocks of 32.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn scaled_8(factor: f32, values: __m256i) -> __m512 {
-    _mm512_castps256_ps512(_mm256_mul_ps(_mm256_set1_ps(factor), _mm256_cvtepi32_ps(values)))
-}
-
-/// `factor * value`: the scales of sixteen blocks of 16.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn scaled_16(factor: f32, values: __m512i) -> __m512 {
-    _mm512_mul_ps(_mm512_set1_ps(factor), _mm512_cvtepi32_ps(values))
 }
 
 /// Eight blocks of 32 codes, one after another, as products add up best: the first halves of blocks 0 2 4 6, their second

@@ -5,13 +5,12 @@ use crate::quant::{fp4, iq4_nl};
 use core::arch::x86_64::*;
 
 /// An f16 at `at` in each block.
-#[target_feature(enable = "f16c,avx512f")]
+#[target_feature(enable = "f16c")]
 #[inline]
-fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> __m512 {
+fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> __m256 {
     let bits = each!(i in [0; 8] => u16_at(&blocks[i], at));
     // SAFETY: eight times two bytes are read.
-    let bits = unsafe { _mm_loadu_si128(bits.as_ptr().cast()) };
-    _mm512_castps256_ps512(_mm256_cvtph_ps(bits))
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
 }
 
 /// Sixteen bytes at `at` in every other block from `first` on.
@@ -46,13 +45,13 @@ fn bits<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> [u64; 4] {
 #[inline]
 pub(in super::super) fn q4_0(blocks: &[[u8; 18]; 8]) -> Weights {
     // minus 8, plus 128
-    Weights { codes: plus(packed(blocks, 2), 120), scales: f16s(blocks, 0), offsets: _mm512_setzero_ps() }
+    Weights::new(plus(packed(blocks, 2), 120), f16s(blocks, 0), _mm256_setzero_ps())
 }
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Weights {
-    Weights { codes: packed(blocks, 4), scales: f16s(blocks, 0), offsets: f16s(blocks, 2) }
+    Weights::new(packed(blocks, 4), f16s(blocks, 0), f16s(blocks, 2))
 }
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
@@ -60,14 +59,14 @@ pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Weights {
 pub(in super::super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Weights {
     let codes = plus_where(packed(blocks, 6), bits(blocks, 2), 16);
     // minus 16, plus 128
-    Weights { codes: plus(codes, 112), scales: f16s(blocks, 0), offsets: _mm512_setzero_ps() }
+    Weights::new(plus(codes, 112), f16s(blocks, 0), _mm256_setzero_ps())
 }
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn q5_1(blocks: &[[u8; 24]; 8]) -> Weights {
     let codes = plus_where(packed(blocks, 8), bits(blocks, 4), 16);
-    Weights { codes, scales: f16s(blocks, 0), offsets: f16s(blocks, 2) }
+    Weights::new(codes, f16s(blocks, 0), f16s(blocks, 2))
 }
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
@@ -76,14 +75,14 @@ pub(in super::super) fn q8_0(blocks: &[[u8; 34]; 8]) -> Weights {
     let codes = each!(i in [_mm512_setzero_si512(); 4] => {
         _mm512_xor_si512(sixteens(blocks, i / 2, 2 + 16 * (i % 2)), _mm512_set1_epi8(-128))
     });
-    Weights { codes, scales: f16s(blocks, 0), offsets: _mm512_setzero_ps() }
+    Weights::new(codes, f16s(blocks, 0), _mm256_setzero_ps())
 }
 
 #[target_feature(enable = "f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn iq4_nl(blocks: &[[u8; 18]; 8]) -> Weights {
     let codes = of_table(&iq4_nl::VALUES, packed(blocks, 2));
-    Weights { codes, scales: f16s(blocks, 0), offsets: _mm512_setzero_ps() }
+    Weights::new(codes, f16s(blocks, 0), _mm256_setzero_ps())
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
@@ -96,5 +95,5 @@ pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Weights {
     let bits = _mm256_mask_mov_epi32(bits, nan, _mm256_set1_epi32(0x7fc0_0000));
     let scales = _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5));
     let codes = of_table(&fp4::DOUBLED, packed(blocks, 1));
-    Weights { codes, scales: _mm512_castps256_ps512(scales), offsets: _mm512_setzero_ps() }
+    Weights::new(codes, scales, _mm256_setzero_ps())
 }
