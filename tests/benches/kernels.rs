@@ -76,6 +76,7 @@ fn main() {
         ("decode/memory", 1, LARGE),
         ("prefill/4", 4, 4 << 20),
         ("prefill/64", 64, 4 << 20),
+        ("prefill/256", 256, 4 << 20),
     ] {
         let mut group = criterion.benchmark_group(name);
         for level in levels() {

@@ -36,7 +36,7 @@ pub const ROWS: usize = 16;
 pub(super) const SIDE_BY_SIDE: usize = 4;
 
 /// Activations whose outputs are accumulated beside one another.
-const BATCH: usize = 256;
+const BATCH: usize = 128;
 
 /// What codes are raised by to be unsigned and of seven bits; 0 where they are already, or never can be.
 pub(super) const fn raise(dtype: DType) -> i8 {
@@ -102,16 +102,32 @@ impl Form {
     }
 }
 
-/// Sixteen rows of one chunk, first as they come, then as the level's [`Isa::tile`] reads them.
+/// Sixteen rows of one chunk as they come.
+#[repr(C, align(64))]
+pub(super) struct Placed {
+    /// [row][256]
+    pub(super) codes: [[i8; CHUNK]; ROWS],
+    /// [row][block], f32 or integers.
+    pub(super) scales: [[Number; 16]; ROWS],
+    /// [row][block], f32 or integers.
+    pub(super) offsets: [[Number; 16]; ROWS],
+    /// [scales, offsets][row]: what integers are times.
+    pub(super) units: [[f32; ROWS]; 2],
+}
+
+impl Placed {
+    const ZERO: Self = Self {
+        codes: [[0; CHUNK]; ROWS],
+        scales: [[[0; 4]; 16]; ROWS],
+        offsets: [[[0; 4]; 16]; ROWS],
+        units: [[0.0; ROWS]; 2],
+    };
+}
+
+/// Sixteen rows of one chunk as the level's [`Isa::tiles`] reads them.
+#[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Tile {
-    /// [row][256]
-    pub(super) rows: [[i8; CHUNK]; ROWS],
-    /// [row][block], f32 or integers.
-    pub(super) row_scales: [[Number; 16]; ROWS],
-    /// [row][block], f32 or integers.
-    pub(super) row_offsets: [[Number; 16]; ROWS],
-    /// As the level lays them out.
     pub(super) codes: [[i8; 4 * ROWS]; CHUNK / 4],
     /// [block][row], f32 or integers.
     pub(super) scales: [[Number; ROWS]; 16],
@@ -121,14 +137,17 @@ pub(super) struct Tile {
     pub(super) units: [[f32; ROWS]; 2],
 }
 
+/// Tiles that are multiplied side by side.
+const TILES: usize = 2;
+
+/// A tile's sums with each activation of a batch.
+pub(super) type Outputs = [[f32; ROWS]; BATCH];
+
 /// Four bytes of whatever a level reads as scales.
 pub(super) type Number = [u8; 4];
 
 impl Tile {
     const ZERO: Self = Self {
-        rows: [[0; CHUNK]; ROWS],
-        row_scales: [[[0; 4]; 16]; ROWS],
-        row_offsets: [[[0; 4]; 16]; ROWS],
         codes: [[0; 4 * ROWS]; CHUNK / 4],
         scales: [[[0; 4]; ROWS]; 16],
         offsets: [[[0; 4]; ROWS]; 16],
@@ -147,14 +166,14 @@ pub(super) trait Isa: Copy {
         x: &[RowX<'_>; T],
     ) -> [[f32; SIDE_BY_SIDE]; T];
 
-    /// Puts columns `start..start + len` of a row into the tile, as its row `r`.
-    fn place(self, r: usize, row: Row<'_>, columns: (usize, usize), tile: &mut Tile);
+    /// Unpacks columns `start..start + len` of a row as row `r`.
+    fn place(self, r: usize, row: Row<'_>, columns: (usize, usize), placed: &mut Placed);
 
-    /// Lays the tile out, all sixteen rows being placed.
-    fn seal(self, tile: &mut Tile);
+    /// Lays sixteen rows out.
+    fn seal(self, placed: &Placed, tile: &mut Tile);
 
-    /// Adds one chunk of sixteen rows against each activation to its sixteen outputs.
-    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]);
+    /// Adds each tile's products with each activation, of this chunk, to the tile's outputs.
+    fn tiles(self, form: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]);
 }
 
 /// A row of weights.
@@ -260,29 +279,34 @@ impl<P: Products> Isa for P {
     }
 
     #[inline(always)]
-    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), tile: &mut Tile) {
+    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), placed: &mut Placed) {
         let w = row.unpack(start, len);
-        tile.rows[r] = w.codes;
-        tile.row_scales[r] = bytemuck::cast(w.scales);
-        tile.row_offsets[r] = bytemuck::cast(w.offsets);
-        (tile.units[0][r], tile.units[1][r]) = (w.units[0], w.units[1]);
+        placed.codes[r] = w.codes;
+        placed.scales[r] = bytemuck::cast(w.scales);
+        placed.offsets[r] = bytemuck::cast(w.offsets);
+        (placed.units[0][r], placed.units[1][r]) = (w.units[0], w.units[1]);
     }
 
     #[inline(always)]
-    fn seal(self, _: &mut Tile) {}
+    fn seal(self, placed: &Placed, tile: &mut Tile) {
+        let Placed { codes, scales, offsets, units } = *placed;
+        *tile = Tile { codes: bytemuck::cast(codes), scales, offsets, units };
+    }
 
     #[inline(always)]
-    fn tile(self, form: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
-        for r in 0..ROWS {
-            let w = Unpacked {
-                codes: tile.rows[r],
-                scales: bytemuck::cast(tile.row_scales[r]),
-                offsets: bytemuck::cast(tile.row_offsets[r]),
-                units: [tile.units[0][r], tile.units[1][r]],
-            };
-            for (x, out) in x.iter().zip(&mut *out) {
-                if let Some(x) = x.chunk(chunk) {
-                    out[r] += row_chunk(self, form, &w, x);
+    fn tiles(self, form: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]) {
+        for (tile, out) in tiles.iter().zip(out) {
+            for (r, codes) in bytemuck::cast_ref::<_, [[i8; CHUNK]; ROWS]>(&tile.codes).iter().enumerate() {
+                let w = Unpacked {
+                    codes: *codes,
+                    scales: bytemuck::cast(tile.scales[r]),
+                    offsets: bytemuck::cast(tile.offsets[r]),
+                    units: [tile.units[0][r], tile.units[1][r]],
+                };
+                for (x, out) in x.iter().zip(&mut *out) {
+                    if let Some(x) = x.chunk(chunk) {
+                        out[r] += row_chunk(self, form, &w, x);
+                    }
                 }
             }
         }
@@ -349,19 +373,33 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
         [x, y] => return few(isa, form, work, &[x, y], columns),
         _ => {}
     }
-    let mut tile = Tile::ZERO;
-    for i in (0..columns.width()).step_by(ROWS) {
-        let n = ROWS.min(columns.width() - i);
-        let mut out = [[0.0; ROWS]; BATCH];
+    let (mut placed, mut tiles, mut out) = (Placed::ZERO, [Tile::ZERO; TILES], [[[0.0; ROWS]; BATCH]; TILES]);
+    // Plain loops: adapters are compiled apart from the level's instructions where a host has no link-time optimization.
+    let width = columns.width();
+    for i in (0..width).step_by(TILES * ROWS) {
+        let n = (width - i).min(TILES * ROWS);
+        let used = n.div_ceil(ROWS);
+        for out in &mut out[..used] {
+            out[..x.len()].fill([0.0; ROWS]);
+        }
         for chunk in 0..chunks {
             for r in 0..n {
-                isa.place(r, Row::new(&weights, first + i + r), (chunk * CHUNK, len(chunk)), &mut tile);
+                isa.place(r % ROWS, Row::new(&weights, first + i + r), (chunk * CHUNK, len(chunk)), &mut placed);
+                if r % ROWS == ROWS - 1 || r == n - 1 {
+                    isa.seal(&placed, &mut tiles[r / ROWS]);
+                }
             }
-            isa.seal(&mut tile);
-            isa.tile(form, &tile, chunk, x, &mut out);
+            isa.tiles(form, &tiles[..used], chunk, x, &mut out[..used]);
         }
-        for (t, out) in out[..x.len()].iter().enumerate() {
-            columns.row(start + t)[i..i + n].copy_from_slice(&out[..n]);
+        for t in 0..x.len() {
+            let columns = columns.row(start + t);
+            for (tile, out) in out[..used].iter().enumerate() {
+                let columns = &mut columns[i + tile * ROWS..];
+                match columns.first_chunk_mut() {
+                    Some(columns) => *columns = out[t],
+                    None => columns.copy_from_slice(&out[t][..columns.len()]),
+                }
+            }
         }
     }
 }

@@ -63,7 +63,9 @@ fn swiglu(cx: &Context<'_>, gate: &mut [f32], up: &mut [f32], width: usize, clam
             #[inline(always)]
             || {
                 for (g, u) in gate.iter_mut().zip(up) {
-                    *g = silu(g.min(clamp)) * u.clamp(-clamp, clamp);
+                    // Not by `f32::clamp`, whose check of its bounds would keep the loop from being vectorized.
+                    let low = if *u < -clamp { -clamp } else { *u };
+                    *g = silu(if *g > clamp { clamp } else { *g }) * if low > clamp { clamp } else { low };
                 }
             },
         );

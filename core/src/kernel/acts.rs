@@ -180,26 +180,37 @@ fn quantize_chunk(x: &[f32; CHUNK], grid: Grid, codes: &mut [i8; CHUNK], scales:
     }
     let most = f32::from_bits(max.iter().fold(0, |most, max| most.max(*max)));
     scales.unit = most / (127.0 * f32::from(MOST));
-    for (b, (x, codes)) in x.iter().zip(codes.as_chunks_mut::<BLOCK>().0).enumerate() {
+    let mut inverse = [[0.0; BLOCK]; CHUNK / BLOCK];
+    for b in 0..CHUNK / BLOCK {
         let max = f32::from_bits(max[b]);
         let (scale, multiple) = match grid {
             Grid::Blocks => (max / 127.0, 0),
             Grid::Units => {
-                // NaN, where all values are zero, becomes 0.
-                let multiple = (libm::ceilf(max / most * f32::from(MOST)) as i16).clamp(1, MOST);
+                let steps = max / most * f32::from(MOST);
+                // Rounded up. NaN, where all values are zero, becomes 0.
+                let whole = steps as i16;
+                let multiple = (whole + i16::from(steps > f32::from(whole))).clamp(1, MOST);
                 (scales.unit * f32::from(multiple), multiple)
             }
         };
         scales.scales[b] = scale;
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        for (code, x) in codes.iter_mut().zip(x) {
-            // Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits: |x * inverse| is at most
-            // 127, or so near above that it rounds to it.
-            *code = (x * inverse + 12_582_912.0).to_bits() as i8;
-        }
-        for (s, codes) in (2 * b..).zip(codes.chunks(16)) {
-            let sum: i16 = codes.iter().map(|&c| i16::from(c)).sum();
-            (scales.sums[s], scales.multiples[s], scales.multiple_sums[s]) = (sum, multiple, sum * multiple);
-        }
+        scales.multiples.as_chunks_mut().0[b] = [multiple; 2];
+        inverse[b].fill(if scale > 0.0 { 1.0 / scale } else { 0.0 });
+    }
+    // Loops over the whole chunk: shorter ones are unrolled, and then not vectorized.
+    let mut rounded = [0; CHUNK];
+    for ((rounded, x), inverse) in rounded.iter_mut().zip(x.as_flattened()).zip(inverse.as_flattened()) {
+        // Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits: |x * inverse| is at most
+        // 127, or so near above that it rounds to it.
+        *rounded = (x * inverse + 12_582_912.0).to_bits();
+    }
+    for (code, rounded) in codes.iter_mut().zip(rounded) {
+        *code = rounded as i8;
+    }
+    for (sum, codes) in scales.sums.iter_mut().zip(codes.as_chunks::<16>().0) {
+        *sum = codes.iter().map(|&code| i16::from(code)).sum();
+    }
+    for s in 0..CHUNK / 16 {
+        scales.multiple_sums[s] = scales.sums[s] * scales.multiples[s];
     }
 }

@@ -13,7 +13,7 @@ use super::wasm32 as v;
 
 use super::disjoint::Columns;
 use super::integer::{
-    self, CHUNK, ChunkX, Form, Isa, Number, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise,
+    self, CHUNK, ChunkX, Form, Isa, Number, Outputs, Placed, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise,
 };
 use crate::dtype::DType;
 use crate::quant;
@@ -153,40 +153,42 @@ impl<F: Format, D: Dot> Isa for Lanes<F, D> {
     }
 
     #[inline(always)]
-    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), tile: &mut Tile) {
+    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), placed: &mut Placed) {
         match F::whole(row, start, len) {
-            Some(w) => put::<F>(&w, r, tile),
-            None => put::<F>(&weights::generic(row, start, len), r, tile),
+            Some(w) => put::<F>(&w, r, placed),
+            None => put::<F>(&weights::generic(row, start, len), r, placed),
         }
     }
 
     #[inline(always)]
-    fn seal(self, tile: &mut Tile) {
-        seal::<D>(tile, F::WIDE, F::OFFSET);
+    fn seal(self, placed: &Placed, tile: &mut Tile) {
+        seal::<D>(placed, tile, F::WIDE, F::OFFSET);
     }
 
     #[inline(always)]
-    fn tile(self, _: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
-        tile_all::<F, D>(tile, chunk, x, out);
+    fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]) {
+        for (tile, out) in tiles.iter().zip(out) {
+            tile_all::<F, D>(tile, chunk, x, out);
+        }
     }
 }
 
-/// Writes a row of the tile.
+/// Writes row `r`.
 #[inline(always)]
-fn put<F: Format>(w: &Weights, r: usize, tile: &mut Tile) {
-    let codes = bytemuck::cast_mut::<_, [[u8; 16]; 16]>(&mut tile.rows[r]);
+fn put<F: Format>(w: &Weights, r: usize, placed: &mut Placed) {
+    let codes = bytemuck::cast_mut::<_, [[u8; 16]; 16]>(&mut placed.codes[r]);
     for i in 0..16 {
         v::store(w.codes[i], &mut codes[i]);
     }
-    let scales = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut tile.row_scales[r]);
-    let offsets = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut tile.row_offsets[r]);
+    let scales = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut placed.scales[r]);
+    let offsets = bytemuck::cast_mut::<_, [[u8; 16]; 4]>(&mut placed.offsets[r]);
     for i in 0..if F::WIDE { 2 } else { 4 } {
         v::store(v::float_bytes(v::from_bits(w.scales[i])), &mut scales[i]);
         if F::OFFSET {
             v::store(v::float_bytes(v::from_bits(w.offsets[i])), &mut offsets[i]);
         }
     }
-    (tile.units[0][r], tile.units[1][r]) = (w.units[0], w.units[1]);
+    (placed.units[0][r], placed.units[1][r]) = (w.units[0], w.units[1]);
 }
 
 #[inline(always)]
@@ -317,8 +319,8 @@ fn last(p: Floats) -> f32 {
 }
 
 /// Codes as [four codes][row], as `D` lays out four rows; scales and offsets as [block][row].
-fn seal<D: Dot>(tile: &mut Tile, wide: bool, offset: bool) {
-    let rows = bytemuck::cast_ref::<_, [[[u8; 16]; 16]; ROWS]>(&tile.rows);
+fn seal<D: Dot>(placed: &Placed, tile: &mut Tile, wide: bool, offset: bool) {
+    let rows = bytemuck::cast_ref::<_, [[[u8; 16]; 16]; ROWS]>(&placed.codes);
     let units = bytemuck::cast_mut::<_, [[[u8; 16]; 4]; 64]>(&mut tile.codes);
     for four in 0..ROWS / 4 {
         let [a, b, c, d] = &rows.as_chunks::<4>().0[four];
@@ -330,10 +332,11 @@ fn seal<D: Dot>(tile: &mut Tile, wide: bool, offset: bool) {
         }
     }
     let quarters = if wide { 2 } else { 4 };
-    transpose_numbers(&tile.row_scales, &mut tile.scales, quarters);
+    transpose_numbers(&placed.scales, &mut tile.scales, quarters);
     if offset {
-        transpose_numbers(&tile.row_offsets, &mut tile.offsets, quarters);
+        transpose_numbers(&placed.offsets, &mut tile.offsets, quarters);
     }
+    tile.units = placed.units;
 }
 
 /// [row][block] to [block][row], four times `quarters` blocks.

@@ -19,9 +19,11 @@ macro_rules! each {
 
 mod weights;
 
-use super::bytes::block_units;
+use super::bytes::{block_units, unit_factor};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks};
+use crate::arch::integer::{
+    self, CHUNK, ChunkX, Form, Isa, Number, Outputs, Placed, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks,
+};
 use crate::arch::level::Level;
 use crate::dtype::DType;
 use crate::quant;
@@ -200,7 +202,7 @@ impl<F: Format> Isa for Avx512<'_, F> {
     }
 
     #[inline(always)]
-    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), tile: &mut Tile) {
+    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), placed: &mut Placed) {
         // SAFETY: AVX-512 is there: this type's contract.
         unsafe {
             match F::chunks(row.data).get(start / CHUNK) {
@@ -210,23 +212,33 @@ impl<F: Format> Isa for Avx512<'_, F> {
                     for line in 0..size_of::<F::Chunk>().div_ceil(64) {
                         _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line));
                     }
-                    place::<F>(r, &F::load(chunk), tile);
+                    place::<F>(r, &F::load(chunk), placed);
                 }
-                None => place::<F>(r, &weights::generic(row, start, len), tile),
+                None => place::<F>(r, &weights::generic(row, start, len), placed),
             }
         }
     }
 
     #[inline(always)]
-    fn seal(self, tile: &mut Tile) {
+    fn seal(self, placed: &Placed, tile: &mut Tile) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { seal(tile) }
+        unsafe { seal::<F>(placed, tile) }
     }
 
     #[inline(always)]
-    fn tile(self, _: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
+    fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { tile_all::<F, 4>(tile, chunk, x, out) }
+        unsafe {
+            match (tiles, &mut *out) {
+                // Blocks' sums on their way up the tree leave no registers for a second tile.
+                ([a, b], [out_a, out_b]) if F::FORM.units => all::<F, 2>([a, b], chunk, x, [out_a, out_b]),
+                _ => {
+                    for (tile, out) in tiles.iter().zip(out) {
+                        all::<F, 1>([tile], chunk, x, [out]);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -401,7 +413,7 @@ fn side_by_side<F: Format, const T: usize>(
             }
         };
         let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
-        step::<F, T>(
+        four_rows::<F, T>(
             // SAFETY: AVX-512 is there, as for this function.
             #[inline(always)]
             |r| unsafe { F::load(w[r]) },
@@ -425,7 +437,7 @@ fn side_by_side<F: Format, const T: usize>(
         prepare::<F, T>(x, chunk, &mut fresh);
         let start = chunk * CHUNK;
         let load = |r: usize| weights::generic(rows[r], start, CHUNK.min(cols - start));
-        step::<F, T>(load, |loaded| loaded.ordered(F::WIDE), &fresh, &mut sums);
+        four_rows::<F, T>(load, |loaded| loaded.ordered(F::WIDE), &fresh, &mut sums);
     }
     let mut out = [[0.0; SIDE_BY_SIDE]; T];
     for t in 0..T {
@@ -448,7 +460,7 @@ fn prepare<F: Format, const T: usize>(x: &[RowX<'_>; T], chunk: usize, prepared:
 /// One chunk of four rows against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn step<F: Format, const T: usize>(
+fn four_rows<F: Format, const T: usize>(
     load: impl Fn(usize) -> Weights,
     beside: impl Fn(Beside) -> Beside,
     x: &[Prepared; T],
@@ -503,6 +515,22 @@ fn step<F: Format, const T: usize>(
     }
 }
 
+/// Sixteen numbers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load(from: &[impl bytemuck::Pod; ROWS]) -> __m512i {
+    const { assert!(ROWS == 16) };
+    // SAFETY: 64 bytes are read, of sixteen values of four.
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store(to: &mut [Number; ROWS], values: __m512i) {
+    // SAFETY: 64 bytes are written.
+    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), values) };
+}
+
 /// What the sums of each 16 activations are to be multiplied by, i16: the offsets, or for raised codes the scales.
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -517,54 +545,62 @@ fn pairs<F: Format>(w: &Weights) -> __m512i {
     }
 }
 
-/// Row `r`'s chunk into the tile, as it is.
+/// Row `r`'s chunk, as it is.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn place<F: Format>(r: usize, w: &Weights, tile: &mut Tile) {
-    let codes = tile.rows[r].as_chunks_mut::<64>().0;
+fn place<F: Format>(r: usize, w: &Weights, placed: &mut Placed) {
+    let codes = placed.codes[r].as_chunks_mut::<64>().0;
     for i in 0..4 {
         // SAFETY: 64 bytes are written.
         unsafe { _mm512_storeu_si512(codes[i].as_mut_ptr().cast(), w.codes[i]) };
     }
-    // SAFETY: sixteen values are written to each.
-    unsafe {
-        _mm512_storeu_si512(tile.row_scales[r].as_mut_ptr().cast(), w.scales);
-        _mm512_storeu_si512(
-            tile.row_offsets[r].as_mut_ptr().cast(),
-            if F::FORM.units { pairs::<F>(w) } else { w.offsets },
-        );
+    let (scales, offsets) = if F::FORM.units {
+        (_mm512_and_si512(w.scales, _mm512_set1_epi32(0xffff)), pairs::<F>(w))
+    } else {
+        (w.scales, w.offsets)
+    };
+    if F::WIDE {
+        // Eight of each, which turn into columns together.
+        store(&mut placed.scales[r], _mm512_inserti64x4::<1>(scales, _mm512_castsi512_si256(offsets)));
+    } else {
+        store(&mut placed.scales[r], scales);
+        store(&mut placed.offsets[r], offsets);
     }
-    if F::FORM.units {
-        for i in 0..2 {
-            tile.units[i][r] = _mm_cvtss_f32(block_units(F::DTYPE, [w.units[i], 0, 0, 0]));
-        }
+    for i in 0..2 {
+        // Still an f16.
+        placed.units[i][r] = f32::from_bits(w.units[i].into());
     }
 }
 
-/// Codes as [four codes][row], 4 bytes of each of the sixteen rows beside one another; scales and offsets as [block][row].
+/// Codes as [four codes][row], 4 bytes of each of the sixteen rows beside one another; scales (with units i16, their upper
+/// halves zero) and offsets (with units `pairs`, of 32 codes each) as [block][row].
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn seal(tile: &mut Tile) {
-    for (quarter, units) in tile.codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        // SAFETY: 64 bytes are read.
-        let mut v: [__m512i; ROWS] = each!(r in [_mm512_setzero_si512(); ROWS] => unsafe {
-            _mm512_loadu_si512(tile.rows[r].as_chunks::<64>().0[quarter].as_ptr().cast())
-        });
+fn seal<F: Format>(placed: &Placed, tile: &mut Tile) {
+    let zeros = [_mm512_setzero_si512(); ROWS];
+    for (quarter, columns) in tile.codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let mut v = each!(r in zeros => load512(&placed.codes[r].as_chunks::<64>().0[quarter]));
         transpose(&mut v);
-        for r in 0..ROWS {
-            // SAFETY: 64 bytes are written.
-            unsafe { _mm512_storeu_si512(units[r].as_mut_ptr().cast(), v[r]) };
+        for i in 0..16 {
+            store(bytemuck::cast_mut(&mut columns[i]), v[i]);
         }
     }
-    for (rows, columns) in [(&tile.row_scales, &mut tile.scales), (&tile.row_offsets, &mut tile.offsets)] {
-        let mut v: [__m512i; ROWS] = each!(r in [_mm512_setzero_si512(); ROWS] => {
-            // SAFETY: sixteen values are read.
-            unsafe { _mm512_loadu_si512(rows[r].as_ptr().cast()) }
-        });
+    let mut v = each!(r in zeros => load(&placed.scales[r]));
+    transpose(&mut v);
+    let blocks = if F::WIDE { 8 } else { 16 };
+    for b in 0..blocks {
+        store(&mut tile.scales[b], v[b]);
+    }
+    if !F::WIDE {
+        v = each!(r in zeros => load(&placed.offsets[r]));
         transpose(&mut v);
-        for r in 0..ROWS {
-            // SAFETY: sixteen values are written.
-            unsafe { _mm512_storeu_si512(columns[r].as_mut_ptr().cast(), v[r]) };
-        }
+    }
+    for b in 0..8 {
+        store(&mut tile.offsets[b], v[b + blocks % 16]);
+    }
+    for i in 0..2 {
+        let units = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(load(&placed.units[i])));
+        let units = _mm512_mul_ps(units, _mm512_set1_ps(unit_factor(F::DTYPE)));
+        store(bytemuck::cast_mut(&mut tile.units[i]), _mm512_castps_si512(units));
     }
 }
 
@@ -596,40 +632,54 @@ fn transpose(v: &mut [__m512i; 16]) {
     }
 }
 
-/// One chunk of sixteen rows against all activations, T at a time.
+/// Activations that are multiplied together.
+const TOGETHER: usize = 4;
+
+/// One chunk of R tiles against all activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile_all<F: Format, const T: usize>(tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
-    let (many, x1) = x.as_chunks::<T>();
-    let (out_many, out1) = out[..x.len()].as_chunks_mut::<T>();
-    for (x, out) in many.iter().zip(out_many) {
+fn all<F: Format, const R: usize>(tiles: [&Tile; R], chunk: usize, x: &[RowX<'_>], mut out: [&mut Outputs; R]) {
+    let (many, one) = x.as_chunks::<TOGETHER>();
+    for (i, x) in many.iter().enumerate() {
         if let Some(x) = chunks(x, chunk) {
-            tile_step::<F, T>(tile, &x, out);
+            step::<F, R, TOGETHER>(tiles, &x, &mut out, TOGETHER * i);
         }
     }
-    for (x, out) in x1.iter().zip(out1) {
+    for (i, x) in one.iter().enumerate() {
         if let Some(x) = chunks(&[*x], chunk) {
-            tile_step::<F, 1>(tile, &x, core::array::from_mut(out));
+            step::<F, R, 1>(tiles, &x, &mut out, TOGETHER * many.len() + i);
         }
     }
 }
 
-/// One chunk of sixteen rows, an element each, against T activations.
+/// One value for each of sixteen rows a vector, of R tiles and T activations.
+type Many<V, const R: usize, const T: usize> = [[V; T]; R];
+
+/// One chunk of R tiles against T activations, the `first` one on.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn tile_step<F: Format, const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T], out: &mut [[f32; ROWS]; T]) {
-    let products = if F::FORM.units { tile_of_units::<F, T>(tile, x) } else { tile_of_blocks::<F, T>(tile, x) };
-    for t in 0..T {
-        let out = &mut out[t];
-        // SAFETY: sixteen values are read and written.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), products[t])) };
+fn step<F: Format, const R: usize, const T: usize>(
+    tiles: [&Tile; R],
+    x: &[ChunkX<'_>; T],
+    out: &mut [&mut Outputs; R],
+    first: usize,
+) {
+    let products = if F::FORM.units { of_units::<F, R, T>(tiles, x) } else { of_blocks::<F, R, T>(tiles, x) };
+    for r in 0..R {
+        for t in 0..T {
+            let out = &mut out[r][first + t];
+            // SAFETY: sixteen values are read and written.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), products[r][t])) };
+        }
     }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn add_all<const T: usize>(a: &[__m512; T], b: &[__m512; T]) -> [__m512; T] {
+fn add_all<const R: usize, const T: usize>(a: &Many<__m512, R, T>, b: &Many<__m512, R, T>) -> Many<__m512, R, T> {
     let mut sum = *a;
-    for t in 0..T {
-        sum[t] = _mm512_add_ps(a[t], b[t]);
+    for r in 0..R {
+        for t in 0..T {
+            sum[r][t] = _mm512_add_ps(a[r][t], b[r][t]);
+        }
     }
     sum
 }
@@ -640,66 +690,50 @@ const fn placed(wide: bool, four: usize) -> usize {
     if wide { (block % 2 * 2 + half) * 16 + block / 2 * 4 + i } else { four }
 }
 
-/// `sums` plus the products of `fours`: T vectors of sixteen rows.
+/// `sums` plus the products of `fours`.
 ///
 /// Plain loops over indices, as in `each`.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn add_products<F: Format, const T: usize>(
-    mut sums: [__m512i; T],
-    tile: &Tile,
+fn add_products<F: Format, const R: usize, const T: usize>(
+    mut sums: Many<__m512i, R, T>,
+    tiles: [&Tile; R],
     x: &[ChunkX<'_>; T],
     fours: Range<usize>,
-) -> [__m512i; T] {
+) -> Many<__m512i, R, T> {
     for four in fours {
-        // SAFETY: 64 bytes are read.
-        let w = unsafe { _mm512_loadu_si512(tile.codes[placed(F::WIDE, four)].as_ptr().cast()) };
+        let w = each!(r in [_mm512_setzero_si512(); R] => load512(&tiles[r].codes[placed(F::WIDE, four)]));
         for t in 0..T {
             // SAFETY: a four is below 64, and 64 times 4 bytes are a chunk.
             let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(four).read_unaligned() };
-            sums[t] = _mm512_dpbusd_epi32(sums[t], w, _mm512_set1_epi32(x));
+            let x = _mm512_set1_epi32(x);
+            for r in 0..R {
+                sums[r][t] = _mm512_dpbusd_epi32(sums[r][t], w[r], x);
+            }
         }
     }
     sums
 }
 
-/// `sum` plus the products of pairs of i16 in every element with the two of block `b`'s halves.
-#[target_feature(enable = "avx512f,avx512vnni")]
+/// A pair of i16 in every element: the two of block `b`'s halves.
+#[target_feature(enable = "avx512f")]
 #[inline]
-fn add_of_halves(sum: __m512i, pairs: __m512i, of_16: &[i16; 16], b: usize) -> __m512i {
+fn of_halves(of_16: &[i16; 16], b: usize) -> __m512i {
     let [low, high] = of_16.as_chunks().0[b];
-    _mm512_dpwssd_epi32(sum, pairs, _mm512_set1_epi32(i32::from(low) & 0xffff | i32::from(high) << 16))
+    _mm512_set1_epi32(i32::from(low) & 0xffff | i32::from(high) << 16)
 }
 
 /// The products with a chunk without units: of each block of 32 a leaf of the tree of [`integer`].
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn tile_of_blocks<F: Format, const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T]) -> [__m512; T] {
-    let mut sum = [_mm512_setzero_ps(); T];
-    let mut pending = [sum; 3]; // sums of 1, 2 and 4 leaves that wait for their neighbour
-    for leaf in 0..8 {
-        let mut sums = [_mm512_setzero_si512(); T];
-        if !F::FORM.offset {
-            for t in 0..T {
-                sums[t] = add_of_halves(sums[t], _mm512_set1_epi16(-128), &x[t].of.sums, leaf);
-            }
-        }
-        let sums = add_products::<F, T>(sums, tile, x, 8 * leaf..8 * leaf + 8);
-        // SAFETY: sixteen values are read from each.
-        let (scales, offsets) = unsafe {
-            (_mm512_loadu_ps(tile.scales[leaf].as_ptr().cast()), _mm512_loadu_ps(tile.offsets[leaf].as_ptr().cast()))
-        };
-        for t in 0..T {
-            let x_scale = x[t].of.scales[leaf];
-            sum[t] = _mm512_mul_ps(_mm512_mul_ps(scales, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(sums[t]));
-            if F::FORM.offset {
-                let [a, b] = x[t].of.sums.as_chunks().0[leaf];
-                let x_sum = (i32::from(a) + i32::from(b)) as f32;
-                sum[t] = _mm512_add_ps(sum[t], _mm512_mul_ps(offsets, _mm512_set1_ps(x_scale * x_sum)));
-            }
-        }
+fn of_blocks<F: Format, const R: usize, const T: usize>(tiles: [&Tile; R], x: &[ChunkX<'_>; T]) -> Many<__m512, R, T> {
+    let zero = [[_mm512_setzero_ps(); T]; R];
+    let mut sum = zero;
+    let mut pending = [zero; 3]; // sums of 1, 2 and 4 leaves that wait for their neighbour
+    for b in 0..8 {
+        sum = leaf::<F, R, T>(tiles, x, b);
         let mut level = 0;
-        while level < 3 && leaf >> level & 1 == 1 {
+        while level < 3 && b >> level & 1 == 1 {
             sum = add_all(&pending[level], &sum);
             level += 1;
         }
@@ -710,48 +744,85 @@ fn tile_of_blocks<F: Format, const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T]) -
     sum
 }
 
+/// The scaled products of block `b` of 32 codes.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn leaf<F: Format, const R: usize, const T: usize>(
+    tiles: [&Tile; R],
+    x: &[ChunkX<'_>; T],
+    b: usize,
+) -> Many<__m512, R, T> {
+    let mut sums = [[_mm512_setzero_si512(); T]; R];
+    if !F::FORM.offset {
+        for t in 0..T {
+            let raised = _mm512_madd_epi16(_mm512_set1_epi16(-128), of_halves(&x[t].of.sums, b));
+            for r in 0..R {
+                sums[r][t] = raised;
+            }
+        }
+    }
+    let sums = add_products::<F, R, T>(sums, tiles, x, 8 * b..8 * b + 8);
+    let mut products = [[_mm512_setzero_ps(); T]; R];
+    for r in 0..R {
+        let scales = _mm512_castsi512_ps(load(&tiles[r].scales[b]));
+        let offsets = _mm512_castsi512_ps(load(&tiles[r].offsets[b]));
+        for t in 0..T {
+            let x_scale = x[t].of.scales[b];
+            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(x_scale));
+            products[r][t] = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums[r][t]));
+            if F::FORM.offset {
+                let [low, high] = x[t].of.sums.as_chunks().0[b];
+                let x_sum = (i32::from(low) + i32::from(high)) as f32;
+                let offset = _mm512_mul_ps(offsets, _mm512_set1_ps(x_scale * x_sum));
+                products[r][t] = _mm512_add_ps(products[r][t], offset);
+            }
+        }
+    }
+    products
+}
+
 /// The products with a chunk with units.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn tile_of_units<F: Format, const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T]) -> [__m512; T] {
-    let mut sums = [_mm512_setzero_si512(); T];
-    let mut pair_sums = sums;
+fn of_units<F: Format, const R: usize, const T: usize>(tiles: [&Tile; R], x: &[ChunkX<'_>; T]) -> Many<__m512, R, T> {
+    let zero = [[_mm512_setzero_si512(); T]; R];
+    let (mut sums, mut pair_sums) = (zero, zero);
     // Blocks in 32 codes.
     let n = if F::WIDE { 1 } else { 2 };
     for b in 0..8 {
-        for b in n * b..n * b + n {
-            let fours = 8 / n * b..8 / n * (b + 1);
-            let products = add_products::<F, T>([_mm512_setzero_si512(); T], tile, x, fours);
-            // SAFETY: sixteen values are read.
-            let scales = unsafe { _mm512_loadu_si512(tile.scales[b].as_ptr().cast()) };
-            for t in 0..T {
-                // As in `scaled`.
-                let multiple = i32::from(x[t].of.multiples[2 / n * b]);
-                let scale = _mm512_madd_epi16(scales, _mm512_set1_epi32(multiple));
-                sums[t] = _mm512_add_epi32(sums[t], _mm512_mullo_epi32(products[t], scale));
+        for b in n * b..n * (b + 1) {
+            let products = add_products::<F, R, T>(zero, tiles, x, 8 / n * b..8 / n * (b + 1));
+            for r in 0..R {
+                let scales = load(&tiles[r].scales[b]);
+                for t in 0..T {
+                    // The scales' upper halves are zero.
+                    let scale = _mm512_madd_epi16(scales, of_halves(&x[t].of.multiples, b / n));
+                    sums[r][t] = _mm512_add_epi32(sums[r][t], _mm512_mullo_epi32(products[r][t], scale));
+                }
             }
         }
-        // SAFETY: sixteen values are read.
-        let pairs = unsafe { _mm512_loadu_si512(tile.offsets[b].as_ptr().cast()) };
-        for t in 0..T {
-            pair_sums[t] = add_of_halves(pair_sums[t], pairs, &x[t].of.multiple_sums, b);
+        for r in 0..R {
+            let pairs = load(&tiles[r].offsets[b]);
+            for t in 0..T {
+                pair_sums[r][t] = _mm512_dpwssd_epi32(pair_sums[r][t], pairs, of_halves(&x[t].of.multiple_sums, b));
+            }
         }
     }
-    let mut products = [_mm512_setzero_ps(); T];
-    // SAFETY: sixteen values are read from each.
-    let (unit, offset_unit) =
-        unsafe { (_mm512_loadu_ps(tile.units[0].as_ptr()), _mm512_loadu_ps(tile.units[1].as_ptr())) };
-    for t in 0..T {
-        let x_unit = _mm512_set1_ps(x[t].of.unit);
-        if !F::FORM.offset {
-            // The sums before and after may pass i32 and come back.
-            sums[t] = _mm512_sub_epi32(sums[t], _mm512_slli_epi32::<7>(pair_sums[t]));
-        }
-        products[t] = _mm512_mul_ps(_mm512_mul_ps(unit, x_unit), _mm512_cvtepi32_ps(sums[t]));
-        if F::FORM.offset {
-            // units[1] is -dmin.
-            let offset = _mm512_mul_ps(_mm512_mul_ps(offset_unit, x_unit), _mm512_cvtepi32_ps(pair_sums[t]));
-            products[t] = _mm512_sub_ps(products[t], offset);
+    let mut products = [[_mm512_setzero_ps(); T]; R];
+    for r in 0..R {
+        let [unit, offset_unit] = each!(i in [_mm512_setzero_ps(); 2] => _mm512_castsi512_ps(load(&tiles[r].units[i])));
+        for t in 0..T {
+            let x_unit = _mm512_set1_ps(x[t].of.unit);
+            if !F::FORM.offset {
+                // The sums before and after may pass i32 and come back.
+                sums[r][t] = _mm512_sub_epi32(sums[r][t], _mm512_slli_epi32::<7>(pair_sums[r][t]));
+            }
+            products[r][t] = _mm512_mul_ps(_mm512_mul_ps(unit, x_unit), _mm512_cvtepi32_ps(sums[r][t]));
+            if F::FORM.offset {
+                // units[1] is -dmin.
+                let offset = _mm512_mul_ps(_mm512_mul_ps(offset_unit, x_unit), _mm512_cvtepi32_ps(pair_sums[r][t]));
+                products[r][t] = _mm512_sub_ps(products[r][t], offset);
+            }
         }
     }
     products

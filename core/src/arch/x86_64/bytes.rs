@@ -42,19 +42,22 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
 }
 
+/// What a block of 256's f16 is to be multiplied by to be the unit of its scales.
+pub(super) const fn unit_factor(dtype: DType) -> f32 {
+    match dtype {
+        DType::IQ1_S | DType::IQ1_M | DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 0.125,
+        DType::IQ3_XXS => 0.25,
+        _ => 1.0,
+    }
+}
+
 /// The units of four blocks of 256, from their f16.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 pub(super) fn block_units(dtype: DType, [a, b, c, d]: [u16; 4]) -> __m128 {
     let bits = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
     let units = _mm_cvtph_ps(_mm_cvtsi64_si128(bits.cast_signed()));
-    match dtype {
-        DType::IQ1_S | DType::IQ1_M | DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => {
-            _mm_mul_ps(units, _mm_set1_ps(0.125))
-        }
-        DType::IQ3_XXS => _mm_mul_ps(units, _mm_set1_ps(0.25)),
-        _ => units,
-    }
+    _mm_mul_ps(units, _mm_set1_ps(unit_factor(dtype)))
 }
 
 /// Eight unsigned bytes as i32.

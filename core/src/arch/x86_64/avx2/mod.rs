@@ -10,7 +10,9 @@ mod weights;
 
 use super::bytes::{block_units, load256};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise};
+use crate::arch::integer::{
+    self, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise,
+};
 use crate::arch::level::Level;
 use crate::dtype::DType;
 use crate::quant;
@@ -165,30 +167,32 @@ impl<F: Format> Isa for Avx2<F> {
     }
 
     #[inline(always)]
-    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), tile: &mut Tile) {
+    fn place(self, r: usize, row: Row<'_>, (start, len): (usize, usize), placed: &mut Placed) {
         // SAFETY: AVX2 is there: this type's contract.
         unsafe {
             match F::chunks(row.data).get(start / CHUNK) {
                 Some(chunk) => {
                     // Sixteen rows at a time are more streams than the hardware follows.
                     prefetch::<_MM_HINT_T0, _>(core::ptr::from_ref(chunk).wrapping_add(2));
-                    tile::place::<F>(r, &F::load(chunk), tile);
+                    tile::place::<F>(r, &F::load(chunk), placed);
                 }
-                None => tile::place::<F>(r, &weights::generic::<F>(row, start, len), tile),
+                None => tile::place::<F>(r, &weights::generic::<F>(row, start, len), placed),
             }
         }
     }
 
     #[inline(always)]
-    fn seal(self, tile: &mut Tile) {
+    fn seal(self, placed: &Placed, tile: &mut Tile) {
         // SAFETY: AVX2 is there: this type's contract.
-        unsafe { tile::seal::<F>(tile) }
+        unsafe { tile::seal::<F>(placed, tile) }
     }
 
     #[inline(always)]
-    fn tile(self, _: Form, tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
-        // SAFETY: AVX2 is there: this type's contract.
-        unsafe { tile::all::<F>(tile, chunk, x, out) }
+    fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]) {
+        for (tile, out) in tiles.iter().zip(out) {
+            // SAFETY: AVX2 is there: this type's contract.
+            unsafe { tile::all::<F>(tile, chunk, x, out) }
+        }
     }
 }
 
@@ -361,9 +365,9 @@ fn unit_sums<F: Format>(codes: &[__m256i; 8], w: &Scales, x: &Units<'_>) -> [__m
         let pairs = pairs::<F>(codes[i], load256(&x.codes.as_chunks().0[i]));
         // The scale of each half's sixteen codes.
         let (lane, number) = if F::WIDE { (0, [i, i]) } else { (i / 4, [2 * (i % 4), 2 * (i % 4) + 1]) };
-        let [a, b] = number.map(|n| _mm_set1_epi16(0x0100 + 0x0202 * n as i16));
-        sums =
-            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_shuffle_epi8(lanes[lane], _mm256_set_m128i(b, a))));
+        let number = _mm256_set_m128i(_mm_set1_epi16(number[1] as i16), _mm_set1_epi16(number[0] as i16));
+        let bytes = _mm256_add_epi16(_mm256_set1_epi16(0x0100), _mm256_mullo_epi16(number, _mm256_set1_epi16(0x0202)));
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_shuffle_epi8(lanes[lane], bytes)));
     }
     if F::OFFSET {
         [sums, offsets]
@@ -495,7 +499,7 @@ fn step_units<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[C
             [sums[t][r], offset_sums[t][r]] = unit_sums::<F>(&w.codes, &w.scales, &units[t]);
         }
     }
-    let [unit, offset_unit] = f16.map(|f16| block_units(F::DTYPE, f16));
+    let (unit, offset_unit) = (block_units(F::DTYPE, f16[0]), block_units(F::DTYPE, f16[1]));
     for t in 0..T {
         let x_unit = _mm_set1_ps(x[t].of.unit);
         let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t])));

@@ -3,7 +3,7 @@
 use super::super::bytes::{block_units, load256};
 use super::weights::{Scales, Weights};
 use super::{Format, widen};
-use crate::arch::integer::{CHUNK, ChunkX, Number, ROWS, RowX, Tile, chunks};
+use crate::arch::integer::{CHUNK, ChunkX, Number, Placed, ROWS, RowX, Tile, chunks};
 use core::arch::x86_64::*;
 use core::hint::black_box;
 use core::ops::Range;
@@ -11,18 +11,18 @@ use core::ops::Range;
 /// Activations that are multiplied together.
 const TOGETHER: usize = 4;
 
-/// Row `r`'s chunk into the tile, as it is.
+/// Row `r`'s chunk, as it is.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn place<F: Format>(r: usize, w: &Weights, tile: &mut Tile) {
-    let codes = tile.rows[r].as_chunks_mut::<32>().0;
+pub(super) fn place<F: Format>(r: usize, w: &Weights, placed: &mut Placed) {
+    let codes = placed.codes[r].as_chunks_mut::<32>().0;
     for i in 0..8 {
         // SAFETY: 32 bytes are written.
         unsafe { _mm256_storeu_si256(codes[i].as_mut_ptr().cast(), w.codes[i]) };
     }
     let Scales { scales, offsets, units } = w.scales;
-    let to = tile.row_scales[r].as_chunks_mut::<8>().0;
-    let offsets_to = &mut tile.row_offsets[r].as_chunks_mut::<8>().0[0];
+    let to = placed.scales[r].as_chunks_mut::<8>().0;
+    let offsets_to = &mut placed.offsets[r].as_chunks_mut::<8>().0[0];
     if !F::UNITS {
         store(&mut to[0], scales);
         store(offsets_to, offsets);
@@ -39,7 +39,7 @@ pub(super) fn place<F: Format>(r: usize, w: &Weights, tile: &mut Tile) {
         store(offsets_to, offsets);
     }
     for i in 0..2 {
-        tile.units[i][r] = _mm_cvtss_f32(block_units(F::DTYPE, [units[i], 0, 0, 0]));
+        placed.units[i][r] = _mm_cvtss_f32(block_units(F::DTYPE, [units[i], 0, 0, 0]));
     }
 }
 
@@ -67,8 +67,8 @@ fn store(to: &mut [Number; 8], values: __m256i) {
 /// Codes as [four codes][row], or where they are signed as [half][two codes][8 rows] of each eight rows; scales and offsets as
 /// [block][row].
 #[target_feature(enable = "avx2")]
-pub(super) fn seal<F: Format>(tile: &mut Tile) {
-    for (half, rows) in tile.rows.as_chunks::<8>().0.iter().enumerate() {
+pub(super) fn seal<F: Format>(placed: &Placed, tile: &mut Tile) {
+    for (half, rows) in placed.codes.as_chunks::<8>().0.iter().enumerate() {
         for i in 0..8 {
             let mut v = [_mm256_setzero_si256(); 8];
             for r in 0..8 {
@@ -83,10 +83,11 @@ pub(super) fn seal<F: Format>(tile: &mut Tile) {
             }
         }
     }
-    transpose_numbers(&tile.row_scales, &mut tile.scales, if F::WIDE { 1 } else { 2 });
+    transpose_numbers(&placed.scales, &mut tile.scales, if F::WIDE { 1 } else { 2 });
     if F::OFFSET || F::UNITS && F::RAISE != 0 {
-        transpose_numbers(&tile.row_offsets, &mut tile.offsets, 1);
+        transpose_numbers(&placed.offsets, &mut tile.offsets, 1);
     }
+    tile.units = placed.units;
 }
 
 /// [row][block] to [block][row], eight blocks a vector.
@@ -312,7 +313,9 @@ fn block<const T: usize, const IN_16: usize, const WIDENED: usize, const OFFSET:
         }
     }
     if IN_16 == 0 {
-        (8 * b..8 * b + 8).for_each(|four| signed_four(tile, widened, four, &mut sums));
+        for four in 8 * b..8 * b + 8 {
+            signed_four(tile, widened, four, &mut sums);
+        }
     } else {
         let n = opaque::<IN_16>();
         for first in (8 * b..8 * b + 8).step_by(IN_16.max(1)) {
@@ -345,8 +348,8 @@ fn block<const T: usize, const IN_16: usize, const WIDENED: usize, const OFFSET:
 #[target_feature(enable = "avx2")]
 #[inline]
 fn pair_of(numbers: &[i16; 16], i: usize) -> __m256i {
-    let [a, b] = numbers.as_chunks().0[i].map(i16::cast_unsigned);
-    _mm256_set1_epi32((u32::from(b) << 16 | u32::from(a)).cast_signed())
+    let [low, high] = numbers.as_chunks().0[i];
+    _mm256_set1_epi32(i32::from(low) & 0xffff | i32::from(high) << 16)
 }
 
 /// The products with a chunk with units, in blocks of FOURS times four codes.
@@ -365,7 +368,9 @@ fn of_units<const T: usize, const FOURS: usize, const IN_16: usize, const WIDENE
         // Of the sums the signed codes give no 16 bits.
         let mut signed = [[_mm256_setzero_si256(); 2]; T];
         if IN_16 == 0 {
-            (b * FOURS..(b + 1) * FOURS).for_each(|four| signed_four(tile, widened, four, &mut signed));
+            for four in b * FOURS..(b + 1) * FOURS {
+                signed_four(tile, widened, four, &mut signed);
+            }
         }
         for i in 0..FOURS.checked_div(IN_16).unwrap_or(1) {
             let first = b * FOURS + i * IN_16;
