@@ -174,24 +174,29 @@ func TestGoroutines(t *testing.T) {
 	}
 	group.Wait()
 
-	// One session is one goroutine's at a time.
-	started := make(chan struct{})
-	var once sync.Once
-	busy := false
-	ctx := watched{context.Background(), func() { once.Do(func() { close(started) }); time.Sleep(time.Millisecond) }}
+	// One session is one goroutine's at a time: while an evaluation waits here, nobody else gets it. Its first question
+	// comes before it has the session, the second from within.
+	inside, seen := make(chan struct{}), make(chan struct{})
+	asked := 0
+	ctx := watched{context.Background(), func() {
+		if asked++; asked == 2 {
+			close(inside)
+			<-seen
+		}
+	}}
 	done := make(chan error)
 	go func() { done <- session.Eval(ctx, make([]uint32, 1000), nil) }()
-	<-started
-	for err := error(nil); ; {
-		select {
-		case err = <-done:
-			if err != nil || !busy {
-				t.Error(err, busy)
-			}
-			return
-		default:
-			busy = busy || errors.Is(session.Rewind(0), Busy)
-		}
+	select {
+	case <-inside:
+	case err := <-done:
+		t.Fatal("not asked meanwhile", err)
+	}
+	if err := session.Rewind(0); !errors.Is(err, Busy) {
+		t.Error(err)
+	}
+	close(seen)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
