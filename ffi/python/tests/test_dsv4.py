@@ -115,14 +115,20 @@ def test_progress_cancels(model: dsv4.Model) -> None:
 
 def test_other_threads_run_and_sharing_is_refused(model: dsv4.Model) -> None:
     with model.session(2048, batch=2048) as session:
-        counted, done = 0, threading.Event()
+        counted, inside, done = 0, threading.Event(), threading.Event()
+
+        def progress(_: float) -> None:
+            inside.set()
+            time.sleep(0.002)
 
         def work() -> None:
-            session.eval([5] * 2000, logits="none", progress=lambda _: time.sleep(0.002))
+            session.eval([5] * 2000, logits="none", progress=progress)
             done.set()
 
         thread = threading.Thread(target=work)
         thread.start()
+        # Earlier, the rewind could have the session first, and the evaluation be refused.
+        assert inside.wait(60)
         busy = False
         while not done.is_set():
             counted += 1
