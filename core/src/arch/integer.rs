@@ -124,7 +124,8 @@ impl Placed {
     };
 }
 
-/// Sixteen rows of one chunk as the level's [`Isa::tiles`] reads them.
+/// Sixteen rows of one chunk as the level's [`Isa::tiles`] reads them; a level without a layout of its own leaves them as
+/// they come.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Tile {

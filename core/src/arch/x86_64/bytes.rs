@@ -42,6 +42,13 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
 }
 
+/// Numbers 2 i and 2 i + 1, as instructions that multiply pairs take them.
+#[inline(always)]
+pub(super) fn pair_of(numbers: &[i16; 16], i: usize) -> i32 {
+    let [low, high] = numbers.as_chunks().0[i];
+    i32::from(low) & 0xffff | i32::from(high) << 16
+}
+
 /// What a block of 256's f16 is to be multiplied by to be the unit of its scales.
 pub(super) const fn unit_factor(dtype: DType) -> f32 {
     match dtype {

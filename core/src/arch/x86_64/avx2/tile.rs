@@ -1,6 +1,6 @@
 //! Sixteen rows against many activations: a row an element of two vectors.
 
-use super::super::bytes::{block_units, load256};
+use super::super::bytes::{block_units, load256, pair_of};
 use super::weights::{Scales, Weights};
 use super::{Format, widen};
 use crate::arch::integer::{CHUNK, ChunkX, Number, Placed, ROWS, RowX, Tile, chunks};
@@ -344,14 +344,6 @@ fn block<const T: usize, const IN_16: usize, const WIDENED: usize, const OFFSET:
     products
 }
 
-/// Numbers 2 i and 2 i + 1, again and again.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn pair_of(numbers: &[i16; 16], i: usize) -> __m256i {
-    let [low, high] = numbers.as_chunks().0[i];
-    _mm256_set1_epi32(i32::from(low) & 0xffff | i32::from(high) << 16)
-}
-
 /// The products with a chunk with units, in blocks of FOURS times four codes.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
@@ -376,7 +368,7 @@ fn of_units<const T: usize, const FOURS: usize, const IN_16: usize, const WIDENE
             let first = b * FOURS + i * IN_16;
             let in_16 = sums_in_16(tile, x, first..first + n);
             for t in 0..T {
-                let multiple = pair_of(&x[t].of.multiples, b * FOURS / 8);
+                let multiple = _mm256_set1_epi32(pair_of(&x[t].of.multiples, b * FOURS / 8));
                 for half in 0..2 {
                     let scale = _mm256_mullo_epi16(scales[half], multiple);
                     let product = if IN_16 == 0 {
@@ -396,7 +388,7 @@ fn of_units<const T: usize, const FOURS: usize, const IN_16: usize, const WIDENE
         for i in 0..8 {
             let offsets = tile.offsets[i].as_chunks::<8>().0;
             for t in 0..T {
-                let x_sums = pair_of(&x[t].of.multiple_sums, i);
+                let x_sums = _mm256_set1_epi32(pair_of(&x[t].of.multiple_sums, i));
                 for half in 0..2 {
                     let product = _mm256_madd_epi16(load(&offsets[half]), x_sums);
                     offset_sums[t][half] = _mm256_add_epi32(offset_sums[t][half], product);

@@ -1,0 +1,326 @@
+//! Tiles of sixteen rows against many activations: a row an element of a vector.
+
+use super::super::bytes::{pair_of, unit_factor};
+use super::Format;
+use super::weights::{Weights, load512};
+use crate::arch::integer::{ChunkX, Number, Outputs, Placed, ROWS, RowX, Tile, chunks};
+use core::arch::x86_64::*;
+use core::ops::Range;
+
+/// Sixteen numbers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load<V: bytemuck::Pod>(from: &[V; ROWS]) -> __m512i {
+    const { assert!(size_of::<[V; ROWS]>() == 64) };
+    // SAFETY: 64 bytes are read, as many as there are.
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+}
+
+/// Writes sixteen numbers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store(to: &mut [Number; ROWS], values: __m512i) {
+    // SAFETY: 64 bytes are written.
+    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), values) };
+}
+
+/// What the sums of each 16 activations are to be multiplied by, i16: the offsets, or for raised codes the scales.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn pairs<F: Format>(w: &Weights) -> __m512i {
+    let of_blocks = if F::FORM.offset { w.offsets } else { w.scales };
+    if F::WIDE {
+        // Both halves of a block have its own.
+        let low = _mm512_and_si512(of_blocks, _mm512_set1_epi32(0xffff));
+        _mm512_or_si512(low, _mm512_slli_epi32::<16>(of_blocks))
+    } else {
+        _mm512_castsi256_si512(_mm512_cvtepi32_epi16(of_blocks))
+    }
+}
+
+/// Row `r`'s chunk, as it is.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn place<F: Format>(r: usize, w: &Weights, placed: &mut Placed) {
+    let codes = placed.codes[r].as_chunks_mut::<64>().0;
+    for i in 0..4 {
+        // SAFETY: 64 bytes are written.
+        unsafe { _mm512_storeu_si512(codes[i].as_mut_ptr().cast(), w.codes[i]) };
+    }
+    let (scales, offsets) = if F::FORM.units {
+        (_mm512_and_si512(w.scales, _mm512_set1_epi32(0xffff)), pairs::<F>(w))
+    } else {
+        (w.scales, w.offsets)
+    };
+    if F::WIDE {
+        // Eight of each, which turn into columns together.
+        store(&mut placed.scales[r], _mm512_inserti64x4::<1>(scales, _mm512_castsi512_si256(offsets)));
+    } else {
+        store(&mut placed.scales[r], scales);
+        store(&mut placed.offsets[r], offsets);
+    }
+    for i in 0..2 {
+        // Still an f16.
+        placed.units[i][r] = f32::from_bits(w.units[i].into());
+    }
+}
+
+/// Codes as [four codes][row], 4 bytes of each of the sixteen rows beside one another; scales (with units i16, their upper
+/// halves zero) and offsets (with units `pairs`, of 32 codes each) as [block][row].
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn seal<F: Format>(placed: &Placed, tile: &mut Tile) {
+    let zeros = [_mm512_setzero_si512(); ROWS];
+    for (quarter, columns) in tile.codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let mut v = each!(r in zeros => load512(&placed.codes[r].as_chunks::<64>().0[quarter]));
+        transpose(&mut v);
+        for i in 0..16 {
+            store(bytemuck::cast_mut(&mut columns[i]), v[i]);
+        }
+    }
+    let mut v = each!(r in zeros => load(&placed.scales[r]));
+    transpose(&mut v);
+    let blocks = if F::WIDE { 8 } else { 16 };
+    for b in 0..blocks {
+        store(&mut tile.scales[b], v[b]);
+    }
+    if !F::WIDE {
+        v = each!(r in zeros => load(&placed.offsets[r]));
+        transpose(&mut v);
+    }
+    for b in 0..8 {
+        store(&mut tile.offsets[b], v[b + blocks % 16]);
+    }
+    for i in 0..2 {
+        let units = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(load(&placed.units[i])));
+        let units = _mm512_mul_ps(units, _mm512_set1_ps(unit_factor(F::DTYPE)));
+        store(bytemuck::cast_mut(&mut tile.units[i]), _mm512_castps_si512(units));
+    }
+}
+
+/// Transposes sixteen rows of sixteen 4-byte units.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn transpose(v: &mut [__m512i; 16]) {
+    let mut a = *v;
+    for i in 0..8 {
+        a[2 * i] = _mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        a[2 * i + 1] = _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    let mut b = a;
+    for i in 0..4 {
+        for j in 0..2 {
+            b[4 * i + 2 * j] = _mm512_unpacklo_epi64(a[4 * i + j], a[4 * i + 2 + j]);
+            b[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(a[4 * i + j], a[4 * i + 2 + j]);
+        }
+    }
+    // b[4 i + j], lane l: column 4 l + j of rows 4 i..4 i + 4.
+    for j in 0..4 {
+        let ab = _mm512_shuffle_i32x4::<0b10_00_10_00>(b[j], b[4 + j]);
+        let cd = _mm512_shuffle_i32x4::<0b10_00_10_00>(b[8 + j], b[12 + j]);
+        v[j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
+        v[8 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
+        let ab = _mm512_shuffle_i32x4::<0b11_01_11_01>(b[j], b[4 + j]);
+        let cd = _mm512_shuffle_i32x4::<0b11_01_11_01>(b[8 + j], b[12 + j]);
+        v[4 + j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
+        v[12 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
+    }
+}
+
+/// Activations that are multiplied together.
+const TOGETHER: usize = 4;
+
+/// One chunk of R tiles against all activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn all<F: Format, const R: usize>(
+    tiles: [&Tile; R],
+    chunk: usize,
+    x: &[RowX<'_>],
+    mut out: [&mut Outputs; R],
+) {
+    let (many, one) = x.as_chunks::<TOGETHER>();
+    for (i, x) in many.iter().enumerate() {
+        if let Some(x) = chunks(x, chunk) {
+            step::<F, R, TOGETHER>(tiles, &x, &mut out, TOGETHER * i);
+        }
+    }
+    for (i, x) in one.iter().enumerate() {
+        if let Some(x) = chunks(&[*x], chunk) {
+            step::<F, R, 1>(tiles, &x, &mut out, TOGETHER * many.len() + i);
+        }
+    }
+}
+
+/// One value for each of sixteen rows a vector, of R tiles and T activations.
+type Many<V, const R: usize, const T: usize> = [[V; T]; R];
+
+/// One chunk of R tiles against T activations, the `first` one on.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn step<F: Format, const R: usize, const T: usize>(
+    tiles: [&Tile; R],
+    x: &[ChunkX<'_>; T],
+    out: &mut [&mut Outputs; R],
+    first: usize,
+) {
+    let products = if F::FORM.units { of_units::<F, R, T>(tiles, x) } else { of_blocks::<F, R, T>(tiles, x) };
+    for r in 0..R {
+        for t in 0..T {
+            let out = &mut out[r][first + t];
+            // SAFETY: sixteen values are read and written.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_loadu_ps(out.as_ptr()), products[r][t])) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add_all<const R: usize, const T: usize>(a: &Many<__m512, R, T>, b: &Many<__m512, R, T>) -> Many<__m512, R, T> {
+    let mut sum = *a;
+    for r in 0..R {
+        for t in 0..T {
+            sum[r][t] = _mm512_add_ps(a[r][t], b[r][t]);
+        }
+    }
+    sum
+}
+
+/// Where four codes of a row lie in the tile: blocks of 32 are in the order of `halves`.
+const fn placed(wide: bool, four: usize) -> usize {
+    let (block, half, i) = (four / 8, four / 4 % 2, four % 4);
+    if wide { (block % 2 * 2 + half) * 16 + block / 2 * 4 + i } else { four }
+}
+
+/// `sums` plus the products of `fours`.
+///
+/// Plain loops over indices, as in `super::each`.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn add_products<F: Format, const R: usize, const T: usize>(
+    mut sums: Many<__m512i, R, T>,
+    tiles: [&Tile; R],
+    x: &[ChunkX<'_>; T],
+    fours: Range<usize>,
+) -> Many<__m512i, R, T> {
+    for four in fours {
+        let w = each!(r in [_mm512_setzero_si512(); R] => load512(&tiles[r].codes[placed(F::WIDE, four)]));
+        for t in 0..T {
+            // SAFETY: a four is below 64, and 64 times 4 bytes are a chunk.
+            let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(four).read_unaligned() };
+            let x = _mm512_set1_epi32(x);
+            for r in 0..R {
+                sums[r][t] = _mm512_dpbusd_epi32(sums[r][t], w[r], x);
+            }
+        }
+    }
+    sums
+}
+
+/// A pair of i16 in every element: the two of block `b`'s halves.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn of_halves(of_16: &[i16; 16], b: usize) -> __m512i {
+    _mm512_set1_epi32(pair_of(of_16, b))
+}
+
+/// The products with a chunk without units: of each block of 32 a leaf of the tree of [`integer`].
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn of_blocks<F: Format, const R: usize, const T: usize>(tiles: [&Tile; R], x: &[ChunkX<'_>; T]) -> Many<__m512, R, T> {
+    let zero = [[_mm512_setzero_ps(); T]; R];
+    let mut sum = zero;
+    let mut pending = [zero; 3]; // sums of 1, 2 and 4 leaves that wait for their neighbour
+    for b in 0..8 {
+        sum = leaf::<F, R, T>(tiles, x, b);
+        let mut level = 0;
+        while level < 3 && b >> level & 1 == 1 {
+            sum = add_all(&pending[level], &sum);
+            level += 1;
+        }
+        if level < 3 {
+            pending[level] = sum;
+        }
+    }
+    sum
+}
+
+/// The scaled products of block `b` of 32 codes.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn leaf<F: Format, const R: usize, const T: usize>(
+    tiles: [&Tile; R],
+    x: &[ChunkX<'_>; T],
+    b: usize,
+) -> Many<__m512, R, T> {
+    let mut sums = [[_mm512_setzero_si512(); T]; R];
+    if !F::FORM.offset {
+        for t in 0..T {
+            let raised = _mm512_madd_epi16(_mm512_set1_epi16(-128), of_halves(&x[t].of.sums, b));
+            for r in 0..R {
+                sums[r][t] = raised;
+            }
+        }
+    }
+    let sums = add_products::<F, R, T>(sums, tiles, x, 8 * b..8 * b + 8);
+    let mut products = [[_mm512_setzero_ps(); T]; R];
+    for r in 0..R {
+        let scales = _mm512_castsi512_ps(load(&tiles[r].scales[b]));
+        let offsets = _mm512_castsi512_ps(load(&tiles[r].offsets[b]));
+        for t in 0..T {
+            let x_scale = x[t].of.scales[b];
+            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(x_scale));
+            products[r][t] = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums[r][t]));
+            if F::FORM.offset {
+                let [low, high] = x[t].of.sums.as_chunks().0[b];
+                let x_sum = (i32::from(low) + i32::from(high)) as f32;
+                let offset = _mm512_mul_ps(offsets, _mm512_set1_ps(x_scale * x_sum));
+                products[r][t] = _mm512_add_ps(products[r][t], offset);
+            }
+        }
+    }
+    products
+}
+
+/// The products with a chunk with units.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn of_units<F: Format, const R: usize, const T: usize>(tiles: [&Tile; R], x: &[ChunkX<'_>; T]) -> Many<__m512, R, T> {
+    let zero = [[_mm512_setzero_si512(); T]; R];
+    let (mut sums, mut pair_sums) = (zero, zero);
+    // Blocks in 32 codes.
+    let n = if F::WIDE { 1 } else { 2 };
+    for b in 0..8 {
+        for b in n * b..n * (b + 1) {
+            let products = add_products::<F, R, T>(zero, tiles, x, 8 / n * b..8 / n * (b + 1));
+            for r in 0..R {
+                let scales = load(&tiles[r].scales[b]);
+                for t in 0..T {
+                    // The scales' upper halves are zero.
+                    let scale = _mm512_madd_epi16(scales, of_halves(&x[t].of.multiples, b / n));
+                    sums[r][t] = _mm512_add_epi32(sums[r][t], _mm512_mullo_epi32(products[r][t], scale));
+                }
+            }
+        }
+        for r in 0..R {
+            let pairs = load(&tiles[r].offsets[b]);
+            for t in 0..T {
+                pair_sums[r][t] = _mm512_dpwssd_epi32(pair_sums[r][t], pairs, of_halves(&x[t].of.multiple_sums, b));
+            }
+        }
+    }
+    let mut products = [[_mm512_setzero_ps(); T]; R];
+    for r in 0..R {
+        let [unit, offset_unit] = each!(i in [_mm512_setzero_ps(); 2] => _mm512_castsi512_ps(load(&tiles[r].units[i])));
+        for t in 0..T {
+            let x_unit = _mm512_set1_ps(x[t].of.unit);
+            if !F::FORM.offset {
+                // The sums before and after may pass i32 and come back.
+                sums[r][t] = _mm512_sub_epi32(sums[r][t], _mm512_slli_epi32::<7>(pair_sums[r][t]));
+            }
+            products[r][t] = _mm512_mul_ps(_mm512_mul_ps(unit, x_unit), _mm512_cvtepi32_ps(sums[r][t]));
+            if F::FORM.offset {
+                // units[1] is -dmin.
+                let offset = _mm512_mul_ps(_mm512_mul_ps(offset_unit, x_unit), _mm512_cvtepi32_ps(pair_sums[r][t]));
+                products[r][t] = _mm512_sub_ps(products[r][t], offset);
+            }
+        }
+    }
+    products
+}
