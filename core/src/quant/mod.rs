@@ -41,10 +41,6 @@ pub use e8m0::e8m0;
 pub(crate) mod packed {
     use super::grids;
 
-    pub(crate) const IQ1_S: &[u16; 2048] = &grids::IQ1_S;
-    pub(crate) const IQ2_XXS: &[u16; 256] = &grids::IQ2_XXS;
-    pub(crate) const IQ2_XS: &[u16; 512] = &grids::IQ2_XS;
-    pub(crate) const IQ2_S: &[u16; 1024] = &grids::IQ2_S;
     pub(crate) const IQ3_XXS: &[u16; 256] = &grids::IQ3_XXS;
     pub(crate) const IQ3_S: &[u16; 512] = &grids::IQ3_S;
 }

@@ -20,7 +20,7 @@ macro_rules! each {
 mod tile;
 mod weights;
 
-use super::bytes::block_units;
+use super::bytes::unit_factor;
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Tile, Work};
 use crate::arch::level::Level;
@@ -28,7 +28,7 @@ use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
-use weights::{Beside, Weights, by_lane, halves, load512};
+use weights::{Beside, Codes, Scales, Weights, by_lane, halves, load_codes, store_codes};
 
 /// Runs `work` compiled for AVX-512.
 ///
@@ -42,13 +42,14 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 /// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
-        ($($dtype:ident: $load:path $(as $beside:path)?),+ $(,)?) => {
+        ($($dtype:ident: $codes:path, $scales:path $(=> $beside:path)? $(, LOOKED_UP = $looked_up:literal)?;)+) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
                     #[derive(Clone, Copy)]
                     struct Known;
                     impl Format for Known {
                         const DTYPE: DType = DType::$dtype;
+                        $(const LOOKED_UP: bool = $looked_up;)?
                         type Chunk = [[u8; DType::$dtype.block().1]; CHUNK / DType::$dtype.block().0];
 
                         #[inline(always)]
@@ -57,14 +58,20 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                         }
 
                         #[inline(always)]
-                        unsafe fn load(chunk: &Self::Chunk) -> Weights {
+                        unsafe fn codes(chunk: &Self::Chunk) -> Codes {
                             // SAFETY: AVX-512 is there: this function's contract.
-                            unsafe { $load(chunk) }
+                            unsafe { $codes(chunk) }
+                        }
+
+                        #[inline(always)]
+                        unsafe fn scales(chunk: &Self::Chunk) -> Scales {
+                            // SAFETY: AVX-512 is there: this function's contract.
+                            unsafe { $scales(chunk) }
                         }
 
                         $(
                             #[inline(always)]
-                            unsafe fn beside(chunks: [&Self::Chunk; SIDE_BY_SIDE], _: Beside) -> Beside {
+                            unsafe fn beside(chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Beside {
                                 // SAFETY: AVX-512 is there: this function's contract.
                                 unsafe { $beside(chunks) }
                             }
@@ -84,8 +91,12 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                             &[]
                         }
 
-                        unsafe fn load(_: &Self::Chunk) -> Weights {
-                            Weights::ZERO
+                        unsafe fn codes(_: &Self::Chunk) -> Codes {
+                            Weights::ZERO.codes
+                        }
+
+                        unsafe fn scales(_: &Self::Chunk) -> Scales {
+                            Scales::ZERO
                         }
                     }
                     run(level, Unpacked, work, columns)
@@ -95,27 +106,28 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
             }
         };
     }
+    use weights::{iq, k, of_32};
     by_type!(
-        Q4_0: weights::of_32::q4_0,
-        Q4_1: weights::of_32::q4_1,
-        Q5_0: weights::of_32::q5_0,
-        Q5_1: weights::of_32::q5_1,
-        Q8_0: weights::of_32::q8_0,
-        Q2_K: weights::k::q2_k,
-        Q3_K: weights::k::q3_k,
-        Q4_K: weights::k::q4_k as weights::k::beside,
-        Q5_K: weights::k::q5_k as weights::k::beside,
-        Q6_K: weights::k::q6_k,
-        IQ1_S: weights::iq::iq1_s,
-        IQ1_M: weights::iq::iq1_m,
-        IQ2_XXS: weights::iq::iq2_xxs,
-        IQ2_XS: weights::iq::iq2_xs,
-        IQ2_S: weights::iq::iq2_s,
-        IQ3_XXS: weights::iq::iq3_xxs,
-        IQ3_S: weights::iq::iq3_s,
-        IQ4_NL: weights::of_32::iq4_nl,
-        IQ4_XS: weights::iq::iq4_xs,
-        MXFP4: weights::of_32::mxfp4,
+        Q4_0: of_32::q4_0, of_32::scales;
+        Q4_1: of_32::q4_1, of_32::scales_and_offsets;
+        Q5_0: of_32::q5_0, of_32::scales;
+        Q5_1: of_32::q5_1, of_32::scales_and_offsets;
+        Q8_0: of_32::q8_0, of_32::scales;
+        IQ4_NL: of_32::iq4_nl, of_32::scales;
+        MXFP4: of_32::mxfp4, of_32::mxfp4_scales;
+        Q2_K: k::q2_k, k::q2_k_scales;
+        Q3_K: k::q3_k, k::q3_k_scales;
+        Q4_K: k::q4_k, k::q4_k_and_q5_k_scales => k::beside;
+        Q5_K: k::q5_k, k::q4_k_and_q5_k_scales => k::beside;
+        Q6_K: k::q6_k, k::q6_k_scales;
+        IQ4_XS: iq::iq4_xs, iq::iq4_xs_scales;
+        IQ1_S: iq::iq1_s, iq::iq1_s_scales, LOOKED_UP = true;
+        IQ1_M: iq::iq1_m, iq::iq1_m_scales, LOOKED_UP = true;
+        IQ2_XXS: iq::iq2_xxs, iq::iq2_xxs_scales, LOOKED_UP = true;
+        IQ2_XS: iq::iq2_xs, iq::iq2_xs_scales, LOOKED_UP = true;
+        IQ2_S: iq::iq2_s, iq::iq2_s_scales, LOOKED_UP = true;
+        IQ3_XXS: iq::iq3_xxs, iq::iq3_xxs_scales, LOOKED_UP = true;
+        IQ3_S: iq::iq3_s, iq::iq3_s_scales, LOOKED_UP = true;
     );
 }
 
@@ -124,6 +136,9 @@ trait Format: Copy {
     const DTYPE: DType;
     const FORM: Form = Form::of(Self::DTYPE);
     const WIDE: bool = quant::sub_block(Self::DTYPE) == 32;
+    /// Whether codes come from a codebook: too much work to stand in the midst of products, where it would take the
+    /// registers that those need.
+    const LOOKED_UP: bool = false;
     /// The bytes of 256 weights.
     type Chunk;
 
@@ -132,17 +147,20 @@ trait Format: Copy {
 
     /// # Safety
     /// Only inside [`vectorize`].
-    unsafe fn load(chunk: &Self::Chunk) -> Weights;
+    unsafe fn codes(chunk: &Self::Chunk) -> Codes;
 
-    /// The scales and offsets of four rows' chunks: `loaded` as [`Format::load`] gave them, which is not worked out
-    /// where a type has a better way for four.
+    /// # Safety
+    /// Only inside [`vectorize`].
+    unsafe fn scales(chunk: &Self::Chunk) -> Scales;
+
+    /// The scales and offsets of four rows' chunks.
     ///
     /// # Safety
     /// Only inside [`vectorize`].
     #[inline(always)]
-    unsafe fn beside(_chunks: [&Self::Chunk; SIDE_BY_SIDE], loaded: Beside) -> Beside {
+    unsafe fn beside([a, b, c, d]: [&Self::Chunk; SIDE_BY_SIDE]) -> Beside {
         // SAFETY: AVX-512 is there: this function's contract.
-        unsafe { loaded.ordered(Self::WIDE) }
+        unsafe { Beside::new(Self::WIDE, &[Self::scales(a), Self::scales(b), Self::scales(c), Self::scales(d)]) }
     }
 }
 
@@ -210,9 +228,17 @@ impl<F: Format> Isa for Avx512<'_, F> {
                     for line in 0..size_of::<F::Chunk>().div_ceil(64) {
                         _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line));
                     }
-                    tile::place::<F>(r, &F::load(chunk), placed);
+                    match F::LOOKED_UP {
+                        true => look_up::<F>(chunk, &mut placed.codes[r]),
+                        false => store_codes(F::codes(chunk), &mut placed.codes[r]),
+                    }
+                    tile::place::<F>(r, F::scales(chunk), placed);
                 }
-                None => tile::place::<F>(r, &weights::generic(row, start, len), placed),
+                None => {
+                    let w = weights::generic(row, start, len);
+                    store_codes(w.codes, &mut placed.codes[r]);
+                    tile::place::<F>(r, w.scales, placed);
+                }
             }
         }
     }
@@ -297,8 +323,7 @@ impl Prepared {
     #[target_feature(enable = "avx2,avx512f,avx512bw")]
     #[inline]
     fn new<F: Format>(x: ChunkX<'_>) -> Self {
-        let codes = x.codes.as_chunks::<64>().0;
-        let codes = each!(i in [_mm512_setzero_si512(); 4] => load512(&codes[i]));
+        let codes = load_codes(x.codes);
         // SAFETY: each read is of an array exactly as long.
         let (sums, scales) = unsafe {
             let scales = if F::FORM.units {
@@ -381,6 +406,15 @@ fn add_up<F: Format>([a, b, c, d]: [__m512i; 4]) -> __m128i {
     _mm512_castsi512_si128(add(F::FORM, fours, _mm512_shuffle_i32x4::<0b01_00_11_10>(fours, fours)))
 }
 
+/// The units of the scales of four blocks of 256, and of their offsets, from their f16: lower and upper halves of each.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn block_units(dtype: DType, f16: __m128i) -> [__m128; 2] {
+    let halves = _mm_shuffle_epi8(f16, _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+    let units = _mm256_mul_ps(_mm256_cvtph_ps(halves), _mm256_set1_ps(unit_factor(dtype)));
+    [_mm256_castps256_ps128(units), _mm256_extractf128_ps::<1>(units)]
+}
+
 /// Bytes by which weights are asked for ahead of their use, about: what the memory's latency and rate make.
 const AHEAD: usize = 16 << 10;
 
@@ -401,8 +435,9 @@ fn side_by_side<F: Format, const T: usize>(
     // Bytes from four rows to those to be asked for: whole steps, and far enough to arrive in time.
     let step_bytes = (SIDE_BY_SIDE * rows[0].data.len()).max(1);
     let ahead = step_bytes * (AHEAD / step_bytes).max(1);
+    let mut fresh = [Prepared::ZERO; T];
+    let mut codes = LookedUp([[0; CHUNK]; SIDE_BY_SIDE]);
     for chunk in 0..whole {
-        let mut fresh = [Prepared::ZERO; T];
         let x = match prepared.get(chunk) {
             Some(x) => x,
             None => {
@@ -411,13 +446,21 @@ fn side_by_side<F: Format, const T: usize>(
             }
         };
         let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
+        if F::LOOKED_UP {
+            for r in 0..SIDE_BY_SIDE {
+                look_up::<F>(w[r], &mut codes.0[r]);
+            }
+        }
         four_rows::<F, T>(
-            // SAFETY: AVX-512 is there, as for this function.
             #[inline(always)]
-            |r| unsafe { F::load(w[r]) },
+            |r| match F::LOOKED_UP {
+                true => load_codes(&codes.0[r]),
+                // SAFETY: AVX-512 is there, as for this function.
+                false => unsafe { F::codes(w[r]) },
+            },
             // SAFETY: as above.
             #[inline(always)]
-            |loaded| unsafe { F::beside(w, loaded) },
+            || unsafe { F::beside(w) },
             x,
             &mut sums,
         );
@@ -431,11 +474,12 @@ fn side_by_side<F: Format, const T: usize>(
         }
     }
     for chunk in whole..cols.div_ceil(CHUNK) {
-        let mut fresh = [Prepared::ZERO; T];
         prepare::<F, T>(x, chunk, &mut fresh);
         let start = chunk * CHUNK;
-        let load = |r: usize| weights::generic(rows[r], start, CHUNK.min(cols - start));
-        four_rows::<F, T>(load, |loaded| loaded.ordered(F::WIDE), &fresh, &mut sums);
+        let len = CHUNK.min(cols - start);
+        let w = each!(r in [Weights::ZERO; SIDE_BY_SIDE] => weights::generic(rows[r], start, len));
+        let beside = || Beside::new(F::WIDE, &each!(r in [Scales::ZERO; SIDE_BY_SIDE] => w[r].scales));
+        four_rows::<F, T>(|r| w[r].codes, beside, &fresh, &mut sums);
     }
     let mut out = [[0.0; SIDE_BY_SIDE]; T];
     for t in 0..T {
@@ -455,31 +499,38 @@ fn prepare<F: Format, const T: usize>(x: &[RowX<'_>; T], chunk: usize, prepared:
     }
 }
 
+/// The codes of a chunk of four rows, none in two lines of the cache.
+#[repr(align(64))]
+struct LookedUp([[i8; CHUNK]; SIDE_BY_SIDE]);
+
+/// [`Format::codes`] as a function of its own.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(never)]
+fn look_up<F: Format>(chunk: &F::Chunk, codes: &mut [i8; CHUNK]) {
+    // SAFETY: AVX-512 is there, as for this function.
+    store_codes(unsafe { F::codes(chunk) }, codes);
+}
+
 /// One chunk of four rows against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn four_rows<F: Format, const T: usize>(
-    load: impl Fn(usize) -> Weights,
-    beside: impl Fn(Beside) -> Beside,
+    codes: impl Fn(usize) -> Codes,
+    beside: impl Fn() -> Beside,
     x: &[Prepared; T],
     out: &mut [__m128; T],
 ) {
     let (form, zero) = (F::FORM, _mm512_setzero_si512());
     // By activation and row: the sums' vector, or both.
     let mut sums = [[[zero; 2]; SIDE_BY_SIDE]; T];
-    let mut w = Beside::ZERO;
-    let mut units = [[0; SIDE_BY_SIDE]; 2];
     for r in 0..SIDE_BY_SIDE {
-        let loaded = load(r);
-        (w.scales[r], w.offsets[r]) = (loaded.scales, loaded.offsets);
-        (units[0][r], units[1][r]) = (loaded.units[0], loaded.units[1]);
-        let codes = &loaded.codes;
+        let codes = &codes(r);
         for t in 0..T {
             sums[t][r] =
                 if F::WIDE { quarter_sums(codes, &x[t].codes) } else { [sums_of_16(codes, &x[t].codes), zero] };
         }
     }
-    let w = beside(w);
+    let w = beside();
     let n = if F::WIDE { 2 } else { 4 };
     for t in 0..T {
         let x = &x[t];
@@ -499,15 +550,16 @@ fn four_rows<F: Format, const T: usize>(
             continue;
         }
         let x_unit = _mm_set1_ps(x.unit);
-        let mut chunk = _mm_mul_ps(_mm_mul_ps(block_units(F::DTYPE, units[0]), x_unit), _mm_cvtepi32_ps(all));
+        let [unit, offset_unit] = block_units(F::DTYPE, w.units);
+        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(all));
         if form.offset {
             let mut leaves = [zero; 4];
             for i in 0..n {
                 leaves[i] = _mm512_mullo_epi32(w.offsets[i], x.sums);
             }
-            // units[1] is -dmin.
-            let unit = _mm_mul_ps(block_units(F::DTYPE, units[1]), x_unit);
-            chunk = _mm_sub_ps(chunk, _mm_mul_ps(unit, _mm_cvtepi32_ps(add_up::<F>(leaves))));
+            // The unit itself is -dmin.
+            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_unit), _mm_cvtepi32_ps(add_up::<F>(leaves)));
+            chunk = _mm_sub_ps(chunk, offset);
         }
         out[t] = _mm_add_ps(out[t], chunk);
     }

@@ -42,6 +42,16 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default())
 }
 
+/// N numbers: field i of `low`, of `bits` bits, and above its 8 bits field i of `high`, of `high_bits`.
+#[inline(always)]
+pub(super) fn numbers<const N: usize>((low, bits): (u64, usize), (high, high_bits): (usize, usize)) -> [usize; N] {
+    let mut numbers = [0; N];
+    for (i, number) in numbers.iter_mut().enumerate() {
+        *number = (low >> (bits * i) & ((1 << bits) - 1)) as usize | (high >> (high_bits * i)) << 8;
+    }
+    numbers
+}
+
 /// Numbers 2 i and 2 i + 1, as instructions that multiply pairs take them.
 #[inline(always)]
 pub(super) fn pair_of(numbers: &[i16; 16], i: usize) -> i32 {
@@ -56,15 +66,6 @@ pub(super) const fn unit_factor(dtype: DType) -> f32 {
         DType::IQ3_XXS => 0.25,
         _ => 1.0,
     }
-}
-
-/// The units of four blocks of 256, from their f16.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(super) fn block_units(dtype: DType, [a, b, c, d]: [u16; 4]) -> __m128 {
-    let bits = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
-    let units = _mm_cvtph_ps(_mm_cvtsi64_si128(bits.cast_signed()));
-    _mm_mul_ps(units, _mm_set1_ps(unit_factor(dtype)))
 }
 
 /// Eight unsigned bytes as i32.

@@ -8,7 +8,7 @@
 mod tile;
 mod weights;
 
-use super::bytes::{block_units, load256};
+use super::bytes::{load256, unit_factor};
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{
     self, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise,
@@ -480,6 +480,15 @@ fn step_blocks<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[
         let eights = _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours));
         out[t] = _mm_add_ps(out[t], eights);
     }
+}
+
+/// The units of four blocks of 256, from their f16.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn block_units(dtype: DType, [a, b, c, d]: [u16; 4]) -> __m128 {
+    let bits = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
+    let units = _mm_cvtph_ps(_mm_cvtsi64_si128(bits.cast_signed()));
+    _mm_mul_ps(units, _mm_set1_ps(unit_factor(dtype)))
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]

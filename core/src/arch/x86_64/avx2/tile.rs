@@ -1,8 +1,8 @@
 //! Sixteen rows against many activations: a row an element of two vectors.
 
-use super::super::bytes::{block_units, load256, pair_of};
+use super::super::bytes::{load256, pair_of};
 use super::weights::{Scales, Weights};
-use super::{Format, widen};
+use super::{Format, block_units, widen};
 use crate::arch::integer::{CHUNK, ChunkX, Number, Placed, ROWS, RowX, Tile, chunks};
 use core::arch::x86_64::*;
 use core::hint::black_box;
@@ -404,7 +404,7 @@ fn of_units<const T: usize, const FOURS: usize, const IN_16: usize, const WIDENE
             let unit = _mm256_mul_ps(load_f32(&units[0][half]), x_unit);
             products[t][half] = _mm256_mul_ps(unit, _mm256_cvtepi32_ps(sums[t][half]));
             if OFFSET {
-                // units[1] is -dmin.
+                // The unit itself is -dmin.
                 let unit = _mm256_mul_ps(load_f32(&units[1][half]), x_unit);
                 let offset = _mm256_mul_ps(unit, _mm256_cvtepi32_ps(offset_sums[t][half]));
                 products[t][half] = _mm256_sub_ps(products[t][half], offset);

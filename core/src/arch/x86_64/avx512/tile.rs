@@ -2,7 +2,7 @@
 
 use super::super::bytes::{pair_of, unit_factor};
 use super::Format;
-use super::weights::{Weights, load512};
+use super::weights::{Scales, load512};
 use crate::arch::integer::{ChunkX, Number, Outputs, Placed, ROWS, RowX, Tile, chunks};
 use core::arch::x86_64::*;
 use core::ops::Range;
@@ -27,7 +27,7 @@ fn store(to: &mut [Number; ROWS], values: __m512i) {
 /// What the sums of each 16 activations are to be multiplied by, i16: the offsets, or for raised codes the scales.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn pairs<F: Format>(w: &Weights) -> __m512i {
+fn pairs<F: Format>(w: &Scales) -> __m512i {
     let of_blocks = if F::FORM.offset { w.offsets } else { w.scales };
     if F::WIDE {
         // Both halves of a block have its own.
@@ -38,17 +38,12 @@ fn pairs<F: Format>(w: &Weights) -> __m512i {
     }
 }
 
-/// Row `r`'s chunk, as it is.
+/// The scales of row `r`'s chunk, as they are.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-pub(super) fn place<F: Format>(r: usize, w: &Weights, placed: &mut Placed) {
-    let codes = placed.codes[r].as_chunks_mut::<64>().0;
-    for i in 0..4 {
-        // SAFETY: 64 bytes are written.
-        unsafe { _mm512_storeu_si512(codes[i].as_mut_ptr().cast(), w.codes[i]) };
-    }
+pub(super) fn place<F: Format>(r: usize, w: Scales, placed: &mut Placed) {
     let (scales, offsets) = if F::FORM.units {
-        (_mm512_and_si512(w.scales, _mm512_set1_epi32(0xffff)), pairs::<F>(w))
+        (_mm512_and_si512(w.scales, _mm512_set1_epi32(0xffff)), pairs::<F>(&w))
     } else {
         (w.scales, w.offsets)
     };
@@ -59,10 +54,8 @@ pub(super) fn place<F: Format>(r: usize, w: &Weights, placed: &mut Placed) {
         store(&mut placed.scales[r], scales);
         store(&mut placed.offsets[r], offsets);
     }
-    for i in 0..2 {
-        // Still an f16.
-        placed.units[i][r] = f32::from_bits(w.units[i].into());
-    }
+    // Still the two f16.
+    placed.units[0][r] = f32::from_bits(w.units);
 }
 
 /// Codes as [four codes][row], 4 bytes of each of the sixteen rows beside one another; scales (with units i16, their upper
@@ -90,8 +83,10 @@ pub(super) fn seal<F: Format>(placed: &Placed, tile: &mut Tile) {
     for b in 0..8 {
         store(&mut tile.offsets[b], v[b + blocks % 16]);
     }
+    let f16 = load(&placed.units[0]);
+    let f16 = [f16, _mm512_srli_epi32::<16>(f16)];
     for i in 0..2 {
-        let units = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(load(&placed.units[i])));
+        let units = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(f16[i]));
         let units = _mm512_mul_ps(units, _mm512_set1_ps(unit_factor(F::DTYPE)));
         store(bytemuck::cast_mut(&mut tile.units[i]), _mm512_castps_si512(units));
     }
@@ -316,7 +311,7 @@ fn of_units<F: Format, const R: usize, const T: usize>(tiles: [&Tile; R], x: &[C
             }
             products[r][t] = _mm512_mul_ps(_mm512_mul_ps(unit, x_unit), _mm512_cvtepi32_ps(sums[r][t]));
             if F::FORM.offset {
-                // units[1] is -dmin.
+                // The unit itself is -dmin.
                 let offset = _mm512_mul_ps(_mm512_mul_ps(offset_unit, x_unit), _mm512_cvtepi32_ps(pair_sums[r][t]));
                 products[r][t] = _mm512_sub_ps(products[r][t], offset);
             }

@@ -1,6 +1,6 @@
 //! The IQ types of blocks of 256: values of a table or of a codebook, which may have signs or shifts of their own.
 
-use super::super::super::bytes::{even_signs, load128, load256_at, sevens, u16_at, u32_at, u64_at};
+use super::super::super::bytes::{even_signs, load128, load256_at, numbers, sevens, u16_at, u32_at, u64_at};
 use super::{Weights, nibbles, of_table, where_set};
 use crate::quant::{iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs, iq4_nl};
 use core::arch::x86_64::*;
@@ -119,16 +119,6 @@ fn entries_of_4<const N: usize>(grid: &[[i8; 4]; N], numbers: [usize; 8]) -> __m
     }
     let [a, b, c, d, e, f, g, h] = entries;
     _mm256_setr_epi32(a, b, c, d, e, f, g, h)
-}
-
-/// N numbers: field i of `low`, of `bits` bits, and above its 8 bits field i of `high`, of `high_bits`.
-#[inline(always)]
-fn numbers<const N: usize>((low, bits): (u64, usize), (high, high_bits): (usize, usize)) -> [usize; N] {
-    let mut numbers = [0; N];
-    for i in 0..N {
-        numbers[i] = (low >> (bits * i) & ((1 << bits) - 1)) as usize | (high >> (high_bits * i)) << 8;
-    }
-    numbers
 }
 
 #[target_feature(enable = "avx2,f16c")]

@@ -1,19 +1,21 @@
 //! The K types.
 
-use super::{Beside, Weights, eight, load128, load256_at, load512, nibbles, plus, plus_where, u16_at};
-use crate::arch::x86_64::bytes::{q3_k_scales, q4_k_scales};
+use super::{
+    Beside, Codes, Scales, by_lane, eight, load128, load256_at, load512, nibbles, plus, plus_where, u16_at, u32_at,
+};
+use crate::arch::x86_64::bytes::{self, q4_k_scales};
 use core::arch::x86_64::*;
 
-/// Codes with Q4_K's and Q5_K's scales and offsets.
+/// Q4_K's and Q5_K's scales and offsets.
 #[target_feature(enable = "avx2,avx512f")]
 #[inline]
-fn with_scales(block: &[u8], codes: [__m512i; 4]) -> Weights {
+pub(in super::super) fn q4_k_and_q5_k_scales<const BYTES: usize>([block]: &[[u8; BYTES]; 1]) -> Scales {
     let (sc, m) = q4_k_scales(block);
     let wide = |bytes| _mm512_castsi256_si512(eight(bytes));
-    Weights { codes, scales: wide(sc), offsets: wide(m), units: [u16_at(block, 0), u16_at(block, 2)] }
+    Scales { scales: wide(sc), offsets: wide(m), units: u32_at(block, 0) }
 }
 
-/// The scales and offsets of [`with_scales`], of four rows at once.
+/// [`q4_k_and_q5_k_scales`] of four rows at once.
 #[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4]) -> Beside {
@@ -45,13 +47,14 @@ pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4
         _mm512_shuffle_epi8(bytes, own)
     };
     let zero = _mm512_setzero_si512();
-    Beside { scales: [two(0), two(8), zero, zero], offsets: [two(1), two(9), zero, zero] }
+    let units = _mm512_castsi512_si128(_mm512_permutexvar_epi32(by_lane(), v));
+    Beside { scales: [two(0), two(8), zero, zero], offsets: [two(1), two(9), zero, zero], units }
 }
 
 /// Nibbles of 128 bytes: of each 32 bytes the low ones are a block, and the high ones the next.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn nibbles_of_32(packed: &[[u8; 64]]) -> [__m512i; 4] {
+fn nibbles_of_32(packed: &[[u8; 64]]) -> Codes {
     let (a, b) = (load512(&packed[0]), load512(&packed[1]));
     let [even_first, odd_first] = nibbles(_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b));
     let [even_second, odd_second] = nibbles(_mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
@@ -61,7 +64,7 @@ fn nibbles_of_32(packed: &[[u8; 64]]) -> [__m512i; 4] {
 /// Bits 2k, 2k + 1 of byte 32 h + i: of weight 128 h + 32 k + i.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn two_bits(packed: &[u8]) -> [__m512i; 4] {
+fn two_bits(packed: &[u8]) -> Codes {
     let mask = _mm512_set1_epi8(3);
     let half = |h: usize| {
         let v = _mm512_broadcast_i64x4(load256_at(packed, 32 * h));
@@ -86,36 +89,43 @@ fn bits(packed: __m256i) -> [u64; 4] {
     })
 }
 
-#[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
-    let packed = _mm512_cvtepu8_epi32(load128(block, 0));
-    Weights {
-        codes: two_bits(&block[16..80]),
-        scales: _mm512_and_si512(packed, _mm512_set1_epi32(15)),
-        offsets: _mm512_srli_epi32::<4>(packed),
-        units: [u16_at(block, 80), u16_at(block, 82)],
-    }
+pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1]) -> Codes {
+    two_bits(&block[16..80])
 }
 
-#[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx2,avx512f")]
 #[inline]
-pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
-    let scales = _mm512_cvtepi8_epi32(q3_k_scales(block));
+pub(in super::super) fn q2_k_scales([block]: &[[u8; 84]; 1]) -> Scales {
+    let packed = _mm512_cvtepu8_epi32(load128(block, 0));
+    let scales = _mm512_and_si512(packed, _mm512_set1_epi32(15));
+    Scales { scales, offsets: _mm512_srli_epi32::<4>(packed), units: u32_at(block, 80) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1]) -> Codes {
     let codes = plus_where(two_bits(&block[32..96]), bits(load256_at(block, 0)), 4);
     // minus 4, plus 128
-    Weights::of_16(plus(codes, 124), scales, u16_at(block, 108))
+    plus(codes, 124)
 }
 
-#[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx2,avx512f")]
 #[inline]
-pub(in super::super) fn q4_k([block]: &[[u8; 144]; 1]) -> Weights {
-    with_scales(block, nibbles_of_32(block[16..].as_chunks().0))
+pub(in super::super) fn q3_k_scales([block]: &[[u8; 110]; 1]) -> Scales {
+    Scales::of_16(_mm512_cvtepi8_epi32(bytes::q3_k_scales(block)), u16_at(block, 108))
 }
 
-#[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
+pub(in super::super) fn q4_k([block]: &[[u8; 144]; 1]) -> Codes {
+    nibbles_of_32(block[16..].as_chunks().0)
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+#[inline]
+pub(in super::super) fn q5_k([block]: &[[u8; 176]; 1]) -> Codes {
     // Bit b of 32 bytes: of the weights of block b, one a byte.
     let (first, second) = (_mm512_broadcast_i32x4(load128(block, 16)), _mm512_broadcast_i32x4(load128(block, 32)));
     // Bit 2 l in lane l; no bit crosses a byte as it moves.
@@ -128,13 +138,12 @@ pub(in super::super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
         _mm512_test_epi8_mask(first, odd),
         _mm512_test_epi8_mask(second, odd),
     ];
-    with_scales(block, plus_where(nibbles_of_32(block[48..].as_chunks().0), bits, 16))
+    plus_where(nibbles_of_32(block[48..].as_chunks().0), bits, 16)
 }
 
-#[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
-    let scales = _mm512_cvtepi8_epi32(load128(block, 192));
+pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1]) -> Codes {
     let low = block.as_chunks::<64>().0;
     let high = two_bits(&block[128..192]);
     let codes = each!(i in [_mm512_setzero_si512(); 4] => {
@@ -145,5 +154,11 @@ pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
         _mm512_or_si512(low, _mm512_slli_epi16::<4>(high[i]))
     });
     // minus 32, plus 128
-    Weights::of_16(plus(codes, 96), scales, u16_at(block, 208))
+    plus(codes, 96)
+}
+
+#[target_feature(enable = "avx2,avx512f")]
+#[inline]
+pub(in super::super) fn q6_k_scales([block]: &[[u8; 210]; 1]) -> Scales {
+    Scales::of_16(_mm512_cvtepi8_epi32(load128(block, 192)), u16_at(block, 208))
 }

@@ -12,18 +12,34 @@ use core::arch::x86_64::*;
 /// 256 weights.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Weights {
-    /// Unsigned: raised by 128 where the type's codes are signed. Blocks of 16 one after another; blocks of 32 as
-    /// [`halves`] puts them.
-    pub(super) codes: [__m512i; 4],
+    pub(super) codes: Codes,
+    pub(super) scales: Scales,
+}
+
+impl Weights {
+    /// Nothing.
+    pub(super) const ZERO: Self = {
+        // SAFETY: vectors of zeros are values, whatever the instructions.
+        unsafe { core::mem::zeroed() }
+    };
+}
+
+/// 256 codes, unsigned: raised by 128 where the type's own are signed. Blocks of 16 one after another; blocks of 32 as
+/// [`halves`] puts them.
+pub(super) type Codes = [__m512i; 4];
+
+/// What the codes of 256 weights are scaled with.
+#[derive(Clone, Copy)]
+pub(in crate::arch) struct Scales {
     /// One a block: eight of 32, or sixteen of 16; f32, or with units i32.
     pub(super) scales: __m512i,
     /// One a block.
     pub(super) offsets: __m512i,
-    /// The f16 that the units are made from: the scales', then the offsets'.
-    pub(super) units: [u16; 2],
+    /// The f16 that the units are made from: the scales' in the lower half, the offsets' in the upper.
+    pub(super) units: u32,
 }
 
-impl Weights {
+impl Scales {
     /// Nothing.
     pub(super) const ZERO: Self = {
         // SAFETY: vectors of zeros are values, whatever the instructions.
@@ -33,45 +49,42 @@ impl Weights {
     /// Without units: eight f32 each.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn new(codes: [__m512i; 4], scales: __m256, offsets: __m256) -> Self {
+    fn new(scales: __m256, offsets: __m256) -> Self {
         let wide = |v| _mm512_castsi256_si512(_mm256_castps_si256(v));
-        Self { codes, scales: wide(scales), offsets: wide(offsets), units: [0; 2] }
+        Self { scales: wide(scales), offsets: wide(offsets), units: 0 }
     }
 
     /// With units, without offsets: eight i32.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn of_32(codes: [__m512i; 4], scales: __m256i, unit: u16) -> Self {
-        Self::of_16(codes, _mm512_castsi256_si512(scales), unit)
+    fn of_32(scales: __m256i, unit: u16) -> Self {
+        Self::of_16(_mm512_castsi256_si512(scales), unit)
     }
 
     /// With units, without offsets: sixteen i32.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn of_16(codes: [__m512i; 4], scales: __m512i, unit: u16) -> Self {
-        Self { codes, scales, offsets: _mm512_setzero_si512(), units: [unit, 0] }
+    fn of_16(scales: __m512i, unit: u16) -> Self {
+        Self { scales, offsets: _mm512_setzero_si512(), units: unit.into() }
     }
 }
 
-/// The scales and offsets of four rows: first a row a vector, then [`Beside::ordered`].
+/// The scales and offsets of four rows, in the order in which the sums come.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Beside {
     pub(super) scales: [__m512i; 4],
     pub(super) offsets: [__m512i; 4],
+    /// [`Scales::units`] of each.
+    pub(super) units: __m128i,
 }
 
 impl Beside {
-    /// Nothing.
-    pub(super) const ZERO: Self = {
-        // SAFETY: vectors of zeros are values, whatever the instructions.
-        unsafe { core::mem::zeroed() }
-    };
-
-    /// In the order in which the sums come: blocks of 32 of rows 0 and 1, and of rows 2 and 3, in lane l blocks 2 l and
-    /// 2 l + 1 of the one, then those of the other; or each row's blocks of 16 as [`by_lane`] has them.
-    #[target_feature(enable = "avx512f")]
+    /// Of blocks of 32 of rows 0 and 1, and of rows 2 and 3, in lane l blocks 2 l and 2 l + 1 of the one, then those of the
+    /// other; or each row's blocks of 16 as [`by_lane`] has them.
+    #[target_feature(enable = "avx2,avx512f")]
     #[inline]
-    pub(super) fn ordered(self, wide: bool) -> Self {
+    pub(super) fn new(wide: bool, rows: &[Scales; 4]) -> Self {
+        let zeros = [_mm512_setzero_si512(); 4];
         let order = |v: [__m512i; 4]| {
             let [a, b, c, d] = v;
             if wide {
@@ -79,10 +92,17 @@ impl Beside {
                 let (ab, cd) = (_mm512_permutex2var_epi32(a, order, b), _mm512_permutex2var_epi32(c, order, d));
                 [ab, cd, _mm512_setzero_si512(), _mm512_setzero_si512()]
             } else {
-                each!(r in [_mm512_setzero_si512(); 4] => _mm512_permutexvar_epi32(by_lane(), v[r]))
+                each!(r in zeros => _mm512_permutexvar_epi32(by_lane(), v[r]))
             }
         };
-        Self { scales: order(self.scales), offsets: order(self.offsets) }
+        Self {
+            scales: order(each!(r in zeros => rows[r].scales)),
+            offsets: order(each!(r in zeros => rows[r].offsets)),
+            units: {
+                let [a, b, c, d] = each!(r in [0; 4] => rows[r].units.cast_signed());
+                _mm_setr_epi32(a, b, c, d)
+            },
+        }
     }
 }
 
@@ -106,7 +126,7 @@ pub(super) fn generic(row: Row<'_>, start: usize, len: usize) -> Weights {
         let v = unsafe { _mm512_loadu_si512(core::ptr::from_ref::<[f32; 16]>(v).cast()) };
         _mm256_castsi256_ps(_mm512_cvtepi64_epi32(v))
     };
-    Weights::new(halves(codes), even(&w.scales), even(&w.offsets))
+    Weights { codes: halves(codes), scales: Scales::new(even(&w.scales), even(&w.offsets)) }
 }
 
 #[target_feature(enable = "avx512f")]
@@ -116,11 +136,28 @@ pub(super) fn load512(bytes: &[impl bytemuck::Pod; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_codes(codes: &[i8; 256]) -> Codes {
+    let codes = codes.as_chunks::<64>().0;
+    each!(i in [_mm512_setzero_si512(); 4] => load512(&codes[i]))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn store_codes(codes: Codes, to: &mut [i8; 256]) {
+    let to = to.as_chunks_mut::<64>().0;
+    for i in 0..4 {
+        // SAFETY: 64 bytes are written.
+        unsafe { _mm512_storeu_si512(to[i].as_mut_ptr().cast(), codes[i]) };
+    }
+}
+
 /// Eight blocks of 32 codes, one after another, as products add up best: the first halves of blocks 0 2 4 6, their second
 /// halves, and the same of blocks 1 3 5 7. A block's halves then meet in one lane.
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(super) fn halves(codes: [__m512i; 4]) -> [__m512i; 4] {
+pub(super) fn halves(codes: Codes) -> Codes {
     let [a, b, c, d] = codes;
     let (even_ab, even_cd) = (_mm512_shuffle_i64x2::<0b01_00_01_00>(a, b), _mm512_shuffle_i64x2::<0b01_00_01_00>(c, d));
     let (odd_ab, odd_cd) = (_mm512_shuffle_i64x2::<0b11_10_11_10>(a, b), _mm512_shuffle_i64x2::<0b11_10_11_10>(c, d));
@@ -143,21 +180,21 @@ fn nibbles(packed: __m512i) -> [__m512i; 2] {
 /// `codes`, all plus `value`.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn plus(codes: [__m512i; 4], value: i8) -> [__m512i; 4] {
+fn plus(codes: Codes, value: i8) -> Codes {
     each!(i in [_mm512_setzero_si512(); 4] => _mm512_add_epi8(codes[i], _mm512_set1_epi8(value)))
 }
 
 /// `codes`, plus `value` where a bit is set.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn plus_where(codes: [__m512i; 4], bits: [u64; 4], value: i8) -> [__m512i; 4] {
+fn plus_where(codes: Codes, bits: [u64; 4], value: i8) -> Codes {
     each!(i in [_mm512_setzero_si512(); 4] => _mm512_mask_add_epi8(codes[i], bits[i], codes[i], _mm512_set1_epi8(value)))
 }
 
 /// The table's values, raised by 128, at each of `numbers` (below 16).
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn of_table(table: &[i8; 16], numbers: [__m512i; 4]) -> [__m512i; 4] {
+fn of_table(table: &[i8; 16], numbers: Codes) -> Codes {
     // SAFETY: sixteen bytes are read.
     let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
     let table = _mm512_xor_si512(_mm512_broadcast_i32x4(table), _mm512_set1_epi8(-128));

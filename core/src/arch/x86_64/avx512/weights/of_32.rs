@@ -1,6 +1,6 @@
 //! Types whose blocks are 32 weights, each with a scale of its own: eight blocks are a chunk.
 
-use super::{Weights, load128, nibbles, of_table, plus, plus_where, u16_at};
+use super::{Codes, Scales, load128, nibbles, of_table, plus, plus_where, u16_at};
 use crate::quant::{fp4, iq4_nl};
 use core::arch::x86_64::*;
 
@@ -11,6 +11,20 @@ fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> __m256 {
     let bits = each!(i in [0; 8] => u16_at(&blocks[i], at));
     // SAFETY: eight times two bytes are read.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
+}
+
+/// A scale is all that blocks begin with.
+#[target_feature(enable = "f16c,avx512f")]
+#[inline]
+pub(in super::super) fn scales<const BYTES: usize>(blocks: &[[u8; BYTES]; 8]) -> Scales {
+    Scales::new(f16s(blocks, 0), _mm256_setzero_ps())
+}
+
+/// Blocks begin with a scale and an offset.
+#[target_feature(enable = "f16c,avx512f")]
+#[inline]
+pub(in super::super) fn scales_and_offsets<const BYTES: usize>(blocks: &[[u8; BYTES]; 8]) -> Scales {
+    Scales::new(f16s(blocks, 0), f16s(blocks, 2))
 }
 
 /// Sixteen bytes at `at` in every other block from `first` on.
@@ -26,7 +40,7 @@ fn sixteens<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], first: usize, at: usi
 /// Sixteen bytes at `at` in each block: the low nibbles are its first half, the high ones its second.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn packed<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> [__m512i; 4] {
+fn packed<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> Codes {
     let ([a, b], [c, d]) = (nibbles(sixteens(blocks, 0, at)), nibbles(sixteens(blocks, 1, at)));
     [a, b, c, d]
 }
@@ -41,59 +55,59 @@ fn bits<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> [u64; 4] {
     })
 }
 
-#[target_feature(enable = "f16c,avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn q4_0(blocks: &[[u8; 18]; 8]) -> Weights {
+pub(in super::super) fn q4_0(blocks: &[[u8; 18]; 8]) -> Codes {
     // minus 8, plus 128
-    Weights::new(plus(packed(blocks, 2), 120), f16s(blocks, 0), _mm256_setzero_ps())
+    plus(packed(blocks, 2), 120)
 }
 
-#[target_feature(enable = "f16c,avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Weights {
-    Weights::new(packed(blocks, 4), f16s(blocks, 0), f16s(blocks, 2))
+pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Codes {
+    packed(blocks, 4)
 }
 
-#[target_feature(enable = "f16c,avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Weights {
-    let codes = plus_where(packed(blocks, 6), bits(blocks, 2), 16);
+pub(in super::super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Codes {
     // minus 16, plus 128
-    Weights::new(plus(codes, 112), f16s(blocks, 0), _mm256_setzero_ps())
+    plus(plus_where(packed(blocks, 6), bits(blocks, 2), 16), 112)
 }
 
-#[target_feature(enable = "f16c,avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn q5_1(blocks: &[[u8; 24]; 8]) -> Weights {
-    let codes = plus_where(packed(blocks, 8), bits(blocks, 4), 16);
-    Weights::new(codes, f16s(blocks, 0), f16s(blocks, 2))
+pub(in super::super) fn q5_1(blocks: &[[u8; 24]; 8]) -> Codes {
+    plus_where(packed(blocks, 8), bits(blocks, 4), 16)
 }
 
-#[target_feature(enable = "f16c,avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn q8_0(blocks: &[[u8; 34]; 8]) -> Weights {
-    let codes = each!(i in [_mm512_setzero_si512(); 4] => {
+pub(in super::super) fn q8_0(blocks: &[[u8; 34]; 8]) -> Codes {
+    each!(i in [_mm512_setzero_si512(); 4] => {
         _mm512_xor_si512(sixteens(blocks, i / 2, 2 + 16 * (i % 2)), _mm512_set1_epi8(-128))
-    });
-    Weights::new(codes, f16s(blocks, 0), _mm256_setzero_ps())
+    })
 }
 
-#[target_feature(enable = "f16c,avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn iq4_nl(blocks: &[[u8; 18]; 8]) -> Weights {
-    let codes = of_table(&iq4_nl::VALUES, packed(blocks, 2));
-    Weights::new(codes, f16s(blocks, 0), _mm256_setzero_ps())
+pub(in super::super) fn iq4_nl(blocks: &[[u8; 18]; 8]) -> Codes {
+    of_table(&iq4_nl::VALUES, packed(blocks, 2))
 }
 
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Weights {
+pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Codes {
+    of_table(&fp4::DOUBLED, packed(blocks, 1))
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512vl")]
+#[inline]
+pub(in super::super) fn mxfp4_scales(blocks: &[[u8; 17]; 8]) -> Scales {
     let e = super::eight(u64::from_le_bytes(each!(i in [0; 8] => blocks[i][0])));
     // 2^(e - 127) / 2: e = 0 is a subnormal, e = 255 is NaN.
     let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(e), _mm256_set1_epi32(1 << 22));
     let nan = _mm256_cmpeq_epi32_mask(e, _mm256_set1_epi32(255));
     let bits = _mm256_mask_mov_epi32(bits, nan, _mm256_set1_epi32(0x7fc0_0000));
-    let scales = _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5));
-    let codes = of_table(&fp4::DOUBLED, packed(blocks, 1));
-    Weights::new(codes, scales, _mm256_setzero_ps())
+    Scales::new(_mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5)), _mm256_setzero_ps())
 }
