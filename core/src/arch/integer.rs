@@ -124,7 +124,7 @@ impl Placed {
     };
 }
 
-/// Sixteen rows of one chunk as the level's [`Isa::tiles`] reads them; a level without a layout of its own leaves them as
+/// Sixteen rows of one chunk as most levels' [`Isa::tiles`] reads them; a level without a layout of its own leaves them as
 /// they come.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -148,7 +148,7 @@ pub(super) type Outputs = [[f32; ROWS]; BATCH];
 pub(super) type Number = [u8; 4];
 
 impl Tile {
-    const ZERO: Self = Self {
+    pub(super) const ZERO: Self = Self {
         codes: [[0; 4 * ROWS]; CHUNK / 4],
         scales: [[[0; 4]; ROWS]; 16],
         offsets: [[[0; 4]; ROWS]; 16],
@@ -158,6 +158,12 @@ impl Tile {
 
 /// The integer part of a level. The provided methods are the specification.
 pub(super) trait Isa: Copy {
+    /// Sixteen rows of one chunk as [`Isa::tiles`] reads them.
+    type Tile: Copy;
+
+    /// A tile of nothing.
+    const TILE: Self::Tile;
+
     /// Four rows of `cols` columns against each activation.
     fn side_by_side<const T: usize>(
         self,
@@ -171,10 +177,10 @@ pub(super) trait Isa: Copy {
     fn place(self, r: usize, row: Row<'_>, columns: (usize, usize), placed: &mut Placed);
 
     /// Lays sixteen rows out.
-    fn seal(self, placed: &Placed, tile: &mut Tile);
+    fn seal(self, placed: &Placed, tile: &mut Self::Tile);
 
     /// Adds each tile's products with each activation, of this chunk, to the tile's outputs.
-    fn tiles(self, form: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]);
+    fn tiles(self, form: Form, tiles: &[Self::Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]);
 }
 
 /// A row of weights.
@@ -257,6 +263,9 @@ fn row_chunk<P: Products>(products: P, form: Form, w: &Unpacked, x: ChunkX<'_>) 
 }
 
 impl<P: Products> Isa for P {
+    type Tile = Tile;
+    const TILE: Tile = Tile::ZERO;
+
     #[inline(always)]
     fn side_by_side<const T: usize>(
         self,
@@ -374,7 +383,7 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
         [x, y] => return few(isa, form, work, &[x, y], columns),
         _ => {}
     }
-    let (mut placed, mut tiles, mut out) = (Placed::ZERO, [Tile::ZERO; TILES], [[[0.0; ROWS]; BATCH]; TILES]);
+    let (mut placed, mut tiles, mut out) = (Placed::ZERO, [I::TILE; TILES], [[[0.0; ROWS]; BATCH]; TILES]);
     // Plain loops: adapters are compiled apart from the level's instructions where a host has no link-time optimization.
     let width = columns.width();
     for i in (0..width).step_by(TILES * ROWS) {

@@ -28,7 +28,7 @@ pub const BLOCK: usize = 32;
 pub const CHUNK: usize = 256;
 
 /// The largest multiple of a unit that a scale may be.
-const MOST: i16 = 16;
+pub(crate) const MOST: i16 = 16;
 
 /// Which scales a block may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -134,6 +134,9 @@ trait Format: Copy {
 struct Lanes<F, D>(PhantomData<(F, D)>);
 
 impl<F: Format, D: Dot> Isa for Lanes<F, D> {
+    type Tile = Tile;
+    const TILE: Tile = Tile::ZERO;
+
     #[inline(always)]
     fn side_by_side<const T: usize>(
         self,

@@ -22,12 +22,13 @@ mod weights;
 
 use super::bytes::unit_factor;
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Tile, Work};
+use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Work};
 use crate::arch::level::Level;
 use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+use tile::Tile;
 use weights::{Beside, Codes, Scales, Weights, by_lane, halves, load_codes, store_codes};
 
 /// Runs `work` compiled for AVX-512.
@@ -182,7 +183,8 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
                     }
                 }
             }
-            let isa = Avx512::<F> { prepared: &prepared, format: PhantomData };
+            let multiples = tile::multiples::<F>(count);
+            let isa = Avx512::<F> { prepared: &prepared, multiples, format: PhantomData };
             integer::block(isa, work, columns);
         },
     );
@@ -192,6 +194,8 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
 struct Avx512<'p, F> {
     /// [chunk][activation], of few activations.
     prepared: &'p [Prepared; PREPARED],
+    /// [`tile::multiples`]
+    multiples: bool,
     format: PhantomData<F>,
 }
 
@@ -205,6 +209,9 @@ impl<F> Clone for Avx512<'_, F> {
 impl<F> Copy for Avx512<'_, F> {}
 
 impl<F: Format> Isa for Avx512<'_, F> {
+    type Tile = Tile;
+    const TILE: Tile = Tile::ZERO;
+
     #[inline(always)]
     fn side_by_side<const T: usize>(
         self,
@@ -246,7 +253,7 @@ impl<F: Format> Isa for Avx512<'_, F> {
     #[inline(always)]
     fn seal(self, placed: &Placed, tile: &mut Tile) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { tile::seal::<F>(placed, tile) }
+        unsafe { tile::seal::<F>(placed, self.multiples, tile) }
     }
 
     #[inline(always)]

@@ -154,6 +154,9 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
 struct Avx2<F>(PhantomData<F>);
 
 impl<F: Format> Isa for Avx2<F> {
+    type Tile = Tile;
+    const TILE: Tile = Tile::ZERO;
+
     #[inline(always)]
     fn side_by_side<const T: usize>(
         self,

@@ -3,9 +3,42 @@
 use super::super::bytes::{pair_of, unit_factor};
 use super::Format;
 use super::weights::{Scales, load512};
-use crate::arch::integer::{ChunkX, Number, Outputs, Placed, ROWS, RowX, Tile, chunks};
+use crate::arch::integer::{CHUNK, ChunkX, Number, Outputs, Placed, ROWS, RowX, chunks};
+use crate::kernel::acts::MOST;
 use core::arch::x86_64::*;
 use core::ops::Range;
+
+/// Sixteen rows of one chunk, laid out by [`seal`].
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Tile {
+    /// [four codes][row]
+    codes: [[i8; 4 * ROWS]; CHUNK / 4],
+    /// [block][row], f32, or with units i16, their upper halves zero.
+    scales: [[Number; ROWS]; 16],
+    /// [block][row], f32, or with units [`pairs`], of 32 codes each.
+    offsets: [[Number; ROWS]; 8],
+    /// [scales, offsets][row], f32: what integers are times.
+    units: [[f32; ROWS]; 2],
+    /// With [`multiples`]: [block][multiple - 1][row], i32, each scale times each multiple that an activation may have.
+    multiples: [[[Number; ROWS]; MOST as usize]; CHUNK / 32],
+}
+
+impl Tile {
+    pub(super) const ZERO: Self = Self {
+        codes: [[0; 4 * ROWS]; CHUNK / 4],
+        scales: [[[0; 4]; ROWS]; 16],
+        offsets: [[[0; 4]; ROWS]; 8],
+        units: [[0.0; ROWS]; 2],
+        multiples: [[[[0; 4]; ROWS]; MOST as usize]; CHUNK / 32],
+    };
+}
+
+/// Whether the scales' multiples are worth a table: multiplications are what a tile's time goes into, and that makes a load
+/// of each tenth one, but costs as much as sixteen activations save.
+pub(super) const fn multiples<F: Format>(activations: usize) -> bool {
+    F::WIDE && F::FORM.units && activations >= 32
+}
 
 /// Sixteen numbers.
 #[target_feature(enable = "avx512f")]
@@ -58,10 +91,9 @@ pub(super) fn place<F: Format>(r: usize, w: Scales, placed: &mut Placed) {
     placed.units[0][r] = f32::from_bits(w.units);
 }
 
-/// Codes as [four codes][row], 4 bytes of each of the sixteen rows beside one another; scales (with units i16, their upper
-/// halves zero) and offsets (with units `pairs`, of 32 codes each) as [block][row].
+/// Turns rows into a tile's columns.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn seal<F: Format>(placed: &Placed, tile: &mut Tile) {
+pub(super) fn seal<F: Format>(placed: &Placed, multiples: bool, tile: &mut Tile) {
     let zeros = [_mm512_setzero_si512(); ROWS];
     for (quarter, columns) in tile.codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let mut v = each!(r in zeros => load512(&placed.codes[r].as_chunks::<64>().0[quarter]));
@@ -72,6 +104,16 @@ pub(super) fn seal<F: Format>(placed: &Placed, tile: &mut Tile) {
     }
     let mut v = each!(r in zeros => load(&placed.scales[r]));
     transpose(&mut v);
+    if multiples {
+        for b in 0..8 {
+            let scale = _mm512_madd_epi16(v[b], _mm512_set1_epi32(1));
+            let mut product = _mm512_setzero_si512();
+            for m in 0..MOST as usize {
+                product = _mm512_add_epi32(product, scale);
+                store(&mut tile.multiples[b][m], product);
+            }
+        }
+    }
     let blocks = if F::WIDE { 8 } else { 16 };
     for b in 0..blocks {
         store(&mut tile.scales[b], v[b]);
@@ -131,15 +173,29 @@ pub(super) fn all<F: Format, const R: usize>(
     x: &[RowX<'_>],
     mut out: [&mut Outputs; R],
 ) {
+    match multiples::<F>(x.len()) {
+        true => steps::<F, R, true>(tiles, chunk, x, &mut out),
+        false => steps::<F, R, false>(tiles, chunk, x, &mut out),
+    }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn steps<F: Format, const R: usize, const MULTIPLES: bool>(
+    tiles: [&Tile; R],
+    chunk: usize,
+    x: &[RowX<'_>],
+    out: &mut [&mut Outputs; R],
+) {
     let (many, one) = x.as_chunks::<TOGETHER>();
     for (i, x) in many.iter().enumerate() {
         if let Some(x) = chunks(x, chunk) {
-            step::<F, R, TOGETHER>(tiles, &x, &mut out, TOGETHER * i);
+            step::<F, R, TOGETHER, MULTIPLES>(tiles, &x, out, TOGETHER * i);
         }
     }
     for (i, x) in one.iter().enumerate() {
         if let Some(x) = chunks(&[*x], chunk) {
-            step::<F, R, 1>(tiles, &x, &mut out, TOGETHER * many.len() + i);
+            step::<F, R, 1, MULTIPLES>(tiles, &x, out, TOGETHER * many.len() + i);
         }
     }
 }
@@ -149,13 +205,14 @@ type Many<V, const R: usize, const T: usize> = [[V; T]; R];
 
 /// One chunk of R tiles against T activations, the `first` one on.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn step<F: Format, const R: usize, const T: usize>(
+fn step<F: Format, const R: usize, const T: usize, const MULTIPLES: bool>(
     tiles: [&Tile; R],
     x: &[ChunkX<'_>; T],
     out: &mut [&mut Outputs; R],
     first: usize,
 ) {
-    let products = if F::FORM.units { of_units::<F, R, T>(tiles, x) } else { of_blocks::<F, R, T>(tiles, x) };
+    let products =
+        if F::FORM.units { of_units::<F, R, T, MULTIPLES>(tiles, x) } else { of_blocks::<F, R, T>(tiles, x) };
     for r in 0..R {
         for t in 0..T {
             let out = &mut out[r][first + t];
@@ -276,7 +333,10 @@ fn leaf<F: Format, const R: usize, const T: usize>(
 /// The products with a chunk with units.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn of_units<F: Format, const R: usize, const T: usize>(tiles: [&Tile; R], x: &[ChunkX<'_>; T]) -> Many<__m512, R, T> {
+fn of_units<F: Format, const R: usize, const T: usize, const MULTIPLES: bool>(
+    tiles: [&Tile; R],
+    x: &[ChunkX<'_>; T],
+) -> Many<__m512, R, T> {
     let zero = [[_mm512_setzero_si512(); T]; R];
     let (mut sums, mut pair_sums) = (zero, zero);
     // Blocks in 32 codes.
@@ -287,8 +347,14 @@ fn of_units<F: Format, const R: usize, const T: usize>(tiles: [&Tile; R], x: &[C
             for r in 0..R {
                 let scales = load(&tiles[r].scales[b]);
                 for t in 0..T {
-                    // The scales' upper halves are zero.
-                    let scale = _mm512_madd_epi16(scales, of_halves(&x[t].of.multiples, b / n));
+                    let scale = if F::WIDE && MULTIPLES {
+                        // From 1 on; what it is of a chunk past the end does not matter.
+                        let multiple = (x[t].of.multiples[2 * b] - 1) as usize;
+                        load(&tiles[r].multiples[b][multiple % MOST as usize])
+                    } else {
+                        // The scales' upper halves are zero.
+                        _mm512_madd_epi16(scales, of_halves(&x[t].of.multiples, b / n))
+                    };
                     sums[r][t] = _mm512_add_epi32(sums[r][t], _mm512_mullo_epi32(products[r][t], scale));
                 }
             }
