@@ -538,6 +538,7 @@ fn four_rows<F: Format, const T: usize>(
         }
     }
     let w = beside();
+    let [unit, offset_unit] = block_units(F::DTYPE, w.units);
     let n = if F::WIDE { 2 } else { 4 };
     for t in 0..T {
         let x = &x[t];
@@ -557,7 +558,6 @@ fn four_rows<F: Format, const T: usize>(
             continue;
         }
         let x_unit = _mm_set1_ps(x.unit);
-        let [unit, offset_unit] = block_units(F::DTYPE, w.units);
         let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(all));
         if form.offset {
             let mut leaves = [zero; 4];
