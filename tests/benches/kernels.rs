@@ -4,10 +4,12 @@
 //! * `decode/cache`, `decode/memory`: one activation times weights that the second-level cache holds, and weights that no
 //!   cache holds. GB/s are bytes of weights, to compare with `read`.
 //! * `prefill/N`: N activations at once. Gelem/s are 10^9 multiply-adds a second.
+//! * `attention`: products of 64 queries with 128 keys of 512 values, and the keys' weighted sums: multiply-adds, too.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use dsv4_core::arch::disjoint::Serial;
+use dsv4_core::arch::float::{dots, weighted_sums};
 use dsv4_core::arch::level::{Kind, Level};
 use dsv4_core::dtype::DType;
 use dsv4_core::kernel::acts::Grid;
@@ -52,6 +54,45 @@ fn product(c: &mut BenchmarkGroup<'_, WallTime>, level: Level, dtype: DType, row
     });
 }
 
+/// Attention's products, eight keys at a time, of eight heads after eight.
+fn attention(c: &mut BenchmarkGroup<'_, WallTime>, level: Level) {
+    const HEADS: usize = 64;
+    const KEYS: usize = 128;
+    const SIZE: usize = 512;
+    // Aligned, as sessions have them.
+    let mut memory = vec![0.0_f32; (2 * HEADS + KEYS) * SIZE + 16];
+    let start = memory.as_ptr().align_offset(64);
+    let values = &mut memory[start..][..(2 * HEADS + KEYS) * SIZE];
+    values.iter_mut().enumerate().for_each(|(i, x)| *x = ((i * 37) % 101) as f32 / 50.0 - 1.0);
+    let (queries, rest) = values.split_at_mut(HEADS * SIZE);
+    let (out, keys) = rest.split_at_mut(HEADS * SIZE);
+    let tile = |first: usize| -> [&[f32]; 8] { core::array::from_fn(|j| &keys[(first + j) * SIZE..][..SIZE]) };
+    c.throughput(Throughput::Elements((HEADS * KEYS * SIZE) as u64));
+    c.bench_function(BenchmarkId::new(level.kind().name(), "dots"), |b| {
+        b.iter(|| {
+            for queries in queries.chunks(8 * SIZE) {
+                for keys in (0..KEYS).step_by(8).map(tile) {
+                    for pair in queries.chunks(2 * SIZE) {
+                        black_box(dots(level, [&pair[..SIZE], &pair[SIZE..]], &keys));
+                    }
+                }
+            }
+        });
+    });
+    c.bench_function(BenchmarkId::new(level.kind().name(), "weighted sums"), |b| {
+        b.iter(|| {
+            for out in out.chunks_mut(8 * SIZE) {
+                for keys in (0..KEYS).step_by(8).map(tile) {
+                    for pair in out.chunks_mut(2 * SIZE) {
+                        let (first, second) = pair.split_at_mut(SIZE);
+                        weighted_sums(level, [0.5; 2], [&[0.1; 8]; 2], black_box(&keys), [first, second]);
+                    }
+                }
+            }
+        });
+    });
+}
+
 fn main() {
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(200))
@@ -87,5 +128,8 @@ fn main() {
         }
         group.finish();
     }
+    let mut group = criterion.benchmark_group("attention");
+    levels().for_each(|level| attention(&mut group, level));
+    group.finish();
     criterion.final_summary();
 }

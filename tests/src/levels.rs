@@ -1,10 +1,12 @@
 //! Levels against the scalar specification, and how fast they are: for whatever target this crate is built.
 
 use dsv4_core::arch::disjoint::Serial;
+use dsv4_core::arch::float::{LANES, dots, dots_into, sums, weighted_sums};
 use dsv4_core::arch::level::{Kind, Level};
 use dsv4_core::arena::Arena;
 use dsv4_core::dtype::{ALL, DType};
 use dsv4_core::kernel::acts::{Acts, Grid, Q8Buffer};
+use dsv4_core::kernel::math::dot;
 use dsv4_core::kernel::matmul::{Job, Rows, matmul};
 use dsv4_core::kernel::{Context, MatmulMode};
 use dsv4_core::tensor::Matrix;
@@ -112,6 +114,59 @@ fn compare(
     Ok(())
 }
 
+/// The same of products of f32 vectors of `len` values: with others by twos and eights, in one piece and in many, and of
+/// weighted sums.
+fn check_f32(len: usize, seed: &mut u64) -> Result<(), String> {
+    let mut vectors = |n: usize| -> Vec<Vec<f32>> {
+        // Zeros of both signs among them.
+        (0..n)
+            .map(|_| activations(len, seed).into_iter().map(|x| if x.abs() < 0.1 { 0.0 * x } else { x }).collect())
+            .collect()
+    };
+    let (a, b, y) = (vectors(2), vectors(8), vectors(2));
+    let (factor, weights) = ([0.5, -1.5], vectors(2).concat());
+    let a = [&a[0][..], &a[1][..]];
+    let b: [&[f32]; 8] = core::array::from_fn(|j| &b[j][..]);
+    let weights: [[f32; 8]; 2] =
+        core::array::from_fn(|i| core::array::from_fn(|j| weights[(8 * i + j) % weights.len()]));
+
+    let bits = |products: &[f32]| -> Vec<u32> { products.iter().map(|p| p.to_bits()).collect() };
+    let want: Vec<u32> = a.iter().flat_map(|a| b.iter().map(|b| dot(a, b).to_bits())).collect();
+    let mut want_sums = y.clone();
+    for i in 0..2 {
+        for (l, y) in want_sums[i].iter_mut().enumerate() {
+            *y = (0..5).fold(factor[i] * *y, |sum, j| sum + weights[i][j] * b[j][l]);
+        }
+    }
+    for level in Kind::ALL.into_iter().filter_map(Level::new) {
+        let differs = |what: &str| Err(format!("{what} of {len}, {level:?}"));
+        if bits(dots(level, a, &b).as_flattened()) != want {
+            return differs("products with eight");
+        }
+        for j in 0..4 {
+            let two = dots(level, a, &[b[2 * j], b[2 * j + 1]]);
+            if bits(two.as_flattened()) != [0, 1, 8, 9].map(|i| want[2 * j + i]) {
+                return differs("products with two");
+            }
+        }
+        let mut lanes = [[[0.0; LANES]; 2]; 8];
+        for start in (0..len).step_by(3 * LANES) {
+            let piece = |v: &[f32]| start..(start + 3 * LANES).min(v.len());
+            dots_into(level, &mut lanes, a.map(|a| &a[piece(a)]), &b.map(|b| &b[piece(b)]));
+        }
+        if bits(sums(level, &lanes).as_flattened()) != want {
+            return differs("products in pieces");
+        }
+        let mut got = y.clone();
+        let [first, second] = &mut got[..] else { unreachable!() };
+        weighted_sums(level, factor, weights.each_ref().map(|w| &w[..5]), &b[..5], [first, second]);
+        if bits(&got.concat()) != bits(&want_sums.concat()) {
+            return differs("weighted sums");
+        }
+    }
+    Ok(())
+}
+
 /// [`check`] for every type, at a shape that `seed` chooses.
 pub fn check_all(seed: u64) -> Result<(), String> {
     let mut seed = seed;
@@ -128,6 +183,9 @@ pub fn check_all(seed: u64) -> Result<(), String> {
         };
         check(dtype, rows, cols, count, &mut seed)?;
         check_extremes(dtype, rows, cols, count, &mut seed)?;
+    }
+    for len in [1 + random(&mut seed) as usize % 600, 64 * (1 + random(&mut seed) as usize % 9)] {
+        check_f32(len, &mut seed)?;
     }
     Ok(())
 }
@@ -146,7 +204,14 @@ impl Bench {
     /// A square matrix of `size`, a multiple of 256, and `count` activations.
     pub fn new(dtype: DType, size: usize, count: usize) -> Self {
         let mut seed = 1;
-        let (data, scales) = bytes(dtype, size, size, &mut seed);
+        let (mut data, scales) = bytes(dtype, size, size, &mut seed);
+        // Random bytes are now and then so small a number that processors take their time over it.
+        let values = activations(size * size, &mut seed);
+        match dtype {
+            DType::F32 => data = values.into_iter().flat_map(f32::to_le_bytes).collect(),
+            DType::BF16 => data = values.into_iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect(),
+            _ => {}
+        }
         Self { dtype, size, count, data, scales, x: activations(count * size, &mut seed) }
     }
 

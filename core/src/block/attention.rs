@@ -10,9 +10,11 @@
 use super::Batch;
 use super::indexer::visible;
 use crate::arch::disjoint::{for_each_chunk, for_each_chunk2};
+use crate::arch::float::{dots, weighted_sums};
+use crate::arch::level::Level;
 use crate::cache::{Entries, EntriesMut};
 use crate::config::{Config, MAX_HEAD_SIZE};
-use crate::kernel::math::{self, dots, exp, weighted_sums};
+use crate::kernel::math::{self, exp};
 use crate::kernel::norm::{rms_norm, rms_norm_plain};
 use crate::kernel::rope::Rotation;
 use crate::weights::Vector;
@@ -134,7 +136,7 @@ pub fn attend(
         let keys = Keys { seen, t, position, counts: seen.counts(config, position) };
         batch.cx.level.vectorize(
             #[inline(always)]
-            || attend_heads(&keys, queries, size, &mut softmax, out),
+            || attend_heads(batch.cx.level, &keys, queries, size, &mut softmax, out),
         );
         let back = Rotation::new(position, rope).inverse();
         for (out, sum) in out.chunks_mut(size).zip(softmax.sum) {
@@ -179,7 +181,7 @@ impl Softmax {
 /// `out_h = sum_j exp(q_h . k_j / sqrt(d) - max_h) k_j` for a few heads [heads, d], tile by tile; `softmax` is left at
 /// each head's maximum and sum.
 #[inline(always)]
-fn attend_heads(keys: &Keys<'_>, queries: &[f32], size: usize, softmax: &mut Softmax, out: &mut [f32]) {
+fn attend_heads(level: Level, keys: &Keys<'_>, queries: &[f32], size: usize, softmax: &mut Softmax, out: &mut [f32]) {
     let scale = 1.0 / libm::sqrtf(size as f32);
     // Where the number of heads is odd, the last one's partner.
     let mut nobody = [0.0; MAX_HEAD_SIZE];
@@ -190,7 +192,7 @@ fn attend_heads(keys: &Keys<'_>, queries: &[f32], size: usize, softmax: &mut Sof
         let tile: [&[f32]; TILE] = core::array::from_fn(|j| keys.get(start + j.min(n - 1)));
         let mut p = [[0.0; TILE]; HEADS];
         for (pair, p) in queries.chunks(2 * size).zip(p.as_chunks_mut::<2>().0) {
-            *p = dots([&pair[..size], &pair[pair.len() - size..]], &tile);
+            *p = dots(level, [&pair[..size], &pair[pair.len() - size..]], &tile);
             p.as_flattened_mut().iter_mut().for_each(|p| *p *= scale);
         }
         let correction = softmax.update(&mut p, n);
@@ -198,7 +200,7 @@ fn attend_heads(keys: &Keys<'_>, queries: &[f32], size: usize, softmax: &mut Sof
         for (pair, (factor, [p0, p1])) in out.chunks_mut(2 * size).zip(factors) {
             let (first, second) = pair.split_at_mut(size);
             let second = if second.is_empty() { &mut nobody[..size] } else { second };
-            weighted_sums(*factor, [&p0[..n], &p1[..n]], &tile[..n], [first, second]);
+            weighted_sums(level, *factor, [&p0[..n], &p1[..n]], &tile[..n], [first, second]);
         }
     }
 }

@@ -4,10 +4,11 @@
 //! the thread: decode and prefill give the same bits.
 
 use super::acts::{Acts, Q8Row};
-use super::math::{LANES, Lanes4, dots_into, sum_lanes4};
 use super::{Context, MatmulMode};
 use crate::arch::disjoint::{Columns, Target, for_each_columns};
+use crate::arch::float::{LANES, dots, dots_into, sums};
 use crate::arch::integer;
+use crate::arch::level::Level;
 use crate::quant;
 use crate::tensor::Matrix;
 
@@ -120,43 +121,43 @@ fn block(cx: &Context<'_>, job: &Job<'_>, first: usize, mut columns: Columns<'_>
         let n = 2.min(columns.width() - i);
         let rows = [first + i, first + i + n - 1];
         for t in (0..job.count).step_by(TILE) {
-            let x = core::array::from_fn(|j| job.x.row(x_row((t + j).min(job.count - 1))));
+            let x: [&[f32]; TILE] = core::array::from_fn(|j| job.x.row(x_row((t + j).min(job.count - 1))));
             let count = TILE.min(job.count - t);
-            let mut sums = [[0.0; 2]; TILE];
-            cx.level.vectorize(
-                #[inline(always)]
-                || dots_f32(&job.weights, rows, &x, &mut sums[..count.next_multiple_of(2)]),
-            );
-            for (j, sums) in sums[..count].iter().enumerate() {
-                columns.row(t + j)[i..i + n].copy_from_slice(&sums[..n]);
+            let mut products = [[0.0; TILE]; 2];
+            if count <= 2 {
+                for (all, two) in products.iter_mut().zip(dots_f32(cx.level, &job.weights, rows, &[x[0], x[1]])) {
+                    all[..2].copy_from_slice(&two);
+                }
+            } else {
+                products = dots_f32(cx.level, &job.weights, rows, &x);
+            }
+            for (k, products) in products[..n].iter().enumerate() {
+                for (j, product) in products[..count].iter().enumerate() {
+                    columns.row(t + j)[i + k] = *product;
+                }
             }
         }
     }
 }
 
-/// `sums[j][i] = W[rows[i]] . x[j]` in f32, for an even number of j: the rows decoded 256 weights at a time.
-#[inline(always)]
-fn dots_f32(weights: &Matrix<'_>, rows: [usize; 2], x: &[&[f32]; TILE], sums: &mut [[f32; 2]]) {
-    let mut lanes: [Lanes4; TILE / 2] = [[[[0.0; LANES]; 2]; 2]; TILE / 2];
-    let lanes = &mut lanes[..sums.len() / 2];
+/// `products[i][j] = W[rows[i]] . x[j]` in f32: rows of other types decoded 256 weights at a time.
+fn dots_f32<const N: usize>(level: Level, weights: &Matrix<'_>, rows: [usize; 2], x: &[&[f32]; N]) -> [[f32; N]; 2] {
+    if let [Some(first), Some(second)] = rows.map(|row| weights.as_f32(row)) {
+        return dots(level, [first, second], x);
+    }
+    let mut lanes = [[[0.0; LANES]; 2]; N];
     let mut decoded = [[0.0; CHUNK]; 2];
-    let plain = rows.map(|row| weights.as_f32(row));
     for start in (0..weights.cols()).step_by(CHUNK) {
         let len = CHUNK.min(weights.cols() - start);
-        let w = match plain {
-            [Some(first), Some(second)] => [&first[start..][..len], &second[start..][..len]],
-            _ => {
+        level.vectorize(
+            #[inline(always)]
+            || {
                 for (decoded, row) in decoded.iter_mut().zip(rows) {
                     weights.decode(row, start, &mut decoded[..len]);
                 }
-                decoded.each_ref().map(|row| &row[..len])
-            }
-        };
-        for (lanes, x) in lanes.iter_mut().zip(x.as_chunks::<2>().0) {
-            dots_into(lanes, w, x.map(|x| &x[start..]));
-        }
+            },
+        );
+        dots_into(level, &mut lanes, decoded.each_ref().map(|row| &row[..len]), &x.map(|x| &x[start..]));
     }
-    for (sums, lanes) in sums.as_chunks_mut().0.iter_mut().zip(lanes) {
-        *sums = sum_lanes4(lanes);
-    }
+    sums(level, &lanes)
 }

@@ -4,6 +4,7 @@
 //! again: `sum(code x) = sum((code + RAISE) x) - RAISE sum(x)`. So they may be the narrower operand of relaxed SIMD's
 //! dot product.
 
+mod float;
 mod weights;
 
 #[cfg(target_arch = "aarch64")]
@@ -19,6 +20,7 @@ use crate::dtype::DType;
 use crate::quant;
 use core::hint::black_box;
 use core::marker::PhantomData;
+pub(super) use float::F32x16;
 use v::{Bytes, Floats, Ints, TOGETHER};
 use weights::Weights;
 

@@ -17,6 +17,7 @@ macro_rules! each {
     }};
 }
 
+mod float;
 mod tile;
 mod weights;
 
@@ -28,6 +29,7 @@ use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+pub(in crate::arch) use float::F32x16;
 use tile::Tile;
 use weights::{Beside, Codes, Scales, Weights, by_lane, halves, load_codes, store_codes};
 

@@ -5,6 +5,7 @@
 //! their sums stay in 16 bits. Types of eight bits ([`Format::TOP`] above 127) keep their signs.
 #![allow(clippy::needless_range_loop, reason = "plain loops: closures may be compiled without these instructions")]
 
+mod float;
 mod tile;
 mod weights;
 
@@ -18,6 +19,7 @@ use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+pub(in crate::arch) use float::F32x16;
 use weights::{Scales, Weights};
 
 /// Runs `work` compiled for AVX2.
