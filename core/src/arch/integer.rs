@@ -333,30 +333,41 @@ pub fn matmul<'x>(
     count: usize,
     columns: &mut Columns<'_>,
 ) {
+    if count <= 2 {
+        // They need no room for many, which takes its time to clear.
+        if count > 0 {
+            let rows = [RowX::new(&x(0)), RowX::new(&x(count - 1))];
+            run(level, &Work { weights: *weights, first, x: &rows[..count], start: 0 }, columns);
+        }
+        return;
+    }
     for start in (0..count).step_by(BATCH) {
         let n = BATCH.min(count - start);
         let mut rows = [RowX::EMPTY; BATCH];
         for (t, row) in rows[..n].iter_mut().enumerate() {
             *row = RowX::new(&x(start + t));
         }
-        let work = Work { weights: *weights, first, x: &rows[..n], start };
-        match level.kind() {
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => super::x86_64::avx512::block(level, &work, columns),
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => super::x86_64::avx2::block(level, &work, columns),
-            #[cfg(target_arch = "aarch64")]
-            Kind::Neon => super::aarch64::neon(&work, columns),
-            #[cfg(target_arch = "aarch64")]
-            Kind::NeonDot => super::aarch64::neon_dot(&work, columns),
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Kind::Simd128 => super::wasm32::simd128(&work, columns),
-            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-            Kind::RelaxedSimd => super::wasm32::relaxed_simd(&work, columns),
-            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-            Kind::RelaxedSimd16 => super::wasm32::relaxed_simd_16(&work, columns),
-            _ => block(Scalar, &work, columns),
-        }
+        run(level, &Work { weights: *weights, first, x: &rows[..n], start }, columns);
+    }
+}
+
+fn run(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
+    match level.kind() {
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => super::x86_64::avx512::block(level, work, columns),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => super::x86_64::avx2::block(level, work, columns),
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => super::aarch64::neon(work, columns),
+        #[cfg(target_arch = "aarch64")]
+        Kind::NeonDot => super::aarch64::neon_dot(work, columns),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Kind::Simd128 => super::wasm32::simd128(work, columns),
+        #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+        Kind::RelaxedSimd => super::wasm32::relaxed_simd(work, columns),
+        #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+        Kind::RelaxedSimd16 => super::wasm32::relaxed_simd_16(work, columns),
+        _ => block(Scalar, work, columns),
     }
 }
 
@@ -404,13 +415,18 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
         for t in 0..x.len() {
             let columns = columns.row(start + t);
             for (tile, out) in out[..used].iter().enumerate() {
-                let columns = &mut columns[i + tile * ROWS..];
-                match columns.first_chunk_mut() {
-                    Some(columns) => *columns = out[t],
-                    None => columns.copy_from_slice(&out[t][..columns.len()]),
-                }
+                put(&mut columns[i + tile * ROWS..], &out[t]);
             }
         }
+    }
+}
+
+/// Writes as many outputs as there are columns; most often all, at a length known to the compiler.
+#[inline(always)]
+fn put<const N: usize>(columns: &mut [f32], out: &[f32; N]) {
+    match columns.first_chunk_mut() {
+        Some(columns) => *columns = *out,
+        None => columns.copy_from_slice(&out[..columns.len()]),
     }
 }
 
@@ -422,9 +438,8 @@ fn few<I: Isa, const T: usize>(isa: I, form: Form, work: &Work<'_>, x: &[RowX<'_
         // Past the last row, that row again.
         let row = |r: usize| Row::new(&work.weights, work.first + (i + r).min(last));
         let out = isa.side_by_side(form, &[row(0), row(1), row(2), row(3)], work.weights.cols(), x);
-        let n = SIDE_BY_SIDE.min(columns.width() - i);
         for (t, out) in out.iter().enumerate() {
-            columns.row(work.start + t)[i..i + n].copy_from_slice(&out[..n]);
+            put(&mut columns.row(work.start + t)[i..], out);
         }
     }
 }

@@ -48,9 +48,12 @@ impl<'a> Job<'a> {
     pub fn new(cx: &Context<'_>, weights: Matrix<'a>, x: &'a Acts<'a>, rows: Rows<'a>, out: &'a mut [f32]) -> Self {
         let width = weights.rows();
         let count = out.len().checked_div(width).unwrap_or(0);
-        // Enough blocks that threads which run unevenly still finish together; the size changes no result. A caller's
+        // Enough blocks that threads which run unevenly still finish together, and for few rows of x, whose time goes into
+        // reading weights, no more: a thread reads fastest without a break. The size changes no result. A caller's
         // implementation may claim any number of threads, 0 too.
-        let block = width.div_ceil(cx.parallel.threads().clamp(1, 1024) * 4).next_multiple_of(integer::ROWS).min(256);
+        let (blocks, most) = if count <= 2 { (2, 1024) } else { (4, 256) };
+        let block = width.div_ceil(cx.parallel.threads().clamp(1, 1024) * blocks);
+        let block = block.next_multiple_of(integer::ROWS).min(most);
         let group = match rows {
             Rows::Groups(groups) => width / groups.max(1),
             _ => width,

@@ -29,6 +29,7 @@ use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 pub(in crate::arch) use float::F32x16;
 use tile::Tile;
 use weights::{Beside, Codes, Scales, Weights, by_lane, halves, load_codes, store_codes};
@@ -175,18 +176,23 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
     level.vectorize(
         #[inline(always)]
         || {
-            let mut prepared = [Prepared::ZERO; PREPARED];
+            // Not cleared: that took as long as a few rows.
+            let mut prepared = [const { MaybeUninit::<Prepared>::uninit() }; PREPARED];
             let count = work.x.len();
+            let mut done = 0;
             if count <= 2 {
-                for (i, prepared) in prepared.iter_mut().enumerate() {
-                    if let Some(x) = work.x.get(i % count.max(1)).and_then(|x| x.chunk(i / count.max(1))) {
-                        // SAFETY: AVX-512 is there: `level` says so.
-                        *prepared = unsafe { Prepared::new::<F>(x) };
-                    }
+                while done < PREPARED
+                    && let Some(x) = work.x.get(done % count.max(1)).and_then(|x| x.chunk(done / count.max(1)))
+                {
+                    // SAFETY: AVX-512 is there: `level` says so.
+                    prepared[done].write(unsafe { Prepared::new::<F>(x) });
+                    done += 1;
                 }
             }
+            // SAFETY: as many were written.
+            let prepared = unsafe { core::slice::from_raw_parts(prepared.as_ptr().cast::<Prepared>(), done) };
             let multiples = tile::multiples::<F>(count);
-            let isa = Avx512::<F> { prepared: &prepared, multiples, format: PhantomData };
+            let isa = Avx512::<F> { prepared, multiples, format: PhantomData };
             integer::block(isa, work, columns);
         },
     );
@@ -195,7 +201,7 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
 /// Only to be used inside [`vectorize`].
 struct Avx512<'p, F> {
     /// [chunk][activation], of few activations.
-    prepared: &'p [Prepared; PREPARED],
+    prepared: &'p [Prepared],
     /// [`tile::multiples`]
     multiples: bool,
     format: PhantomData<F>,
@@ -434,7 +440,7 @@ fn side_by_side<F: Format, const T: usize>(
     rows: &[Row<'_>; SIDE_BY_SIDE],
     cols: usize,
     x: &[RowX<'_>; T],
-    prepared: &[Prepared; PREPARED],
+    prepared: &[Prepared],
 ) -> [[f32; SIDE_BY_SIDE]; T] {
     let prepared = prepared.as_chunks::<T>().0;
     let mut sums = [_mm_setzero_ps(); T];
