@@ -5,7 +5,7 @@
 //! weighted sum: y[i] = ((factor y[i] + a[0] x_0[i]) + a[1] x_1[i]) + ...
 //! ```
 //! Several are formed together, so that each value is read once for many products. Written once over vectors of sixteen
-//! ([`Lanes`]): left to itself, the compiler works backwards from the lanes' sums and takes vectors apart.
+//! (`Lanes`): left to itself, the compiler works backwards from the lanes' sums and takes vectors apart.
 
 use super::level::{Kind, Level};
 
