@@ -5,7 +5,10 @@
 #
 # Needs Python 3 with pip, a C and C++ compiler, CMake and Ninja (`apt-get install cmake ninja-build`, or
 # `pip install cmake ninja`). About 10 CPU minutes. Everything goes to $DSV4_LLAMA, by default tests/.cache/llama, which
-# git ignores; remove that folder to start again. PYTHON names another interpreter.
+# git ignores; remove that folder to start again. PYTHON names another interpreter. $DSV4_LLAMA_CMAKE is given to CMake as
+# well; for a race of the AVX2 levels on a processor that has more, in a folder of its own:
+#
+#     DSV4_LLAMA_CMAKE="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON"
 set -eu
 
 VERSION=0.3.36
@@ -33,7 +36,7 @@ cmake -S "$source" -B build -G Ninja \
     -DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TOOLS=ON \
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF \
     -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF \
-    -DLLAMA_BUILD_NUMBER=0 -DLLAMA_BUILD_COMMIT="llama-cpp-python-$VERSION" >configure.log
+    -DLLAMA_BUILD_NUMBER=0 -DLLAMA_BUILD_COMMIT="llama-cpp-python-$VERSION" ${DSV4_LLAMA_CMAKE-} >configure.log
 ninja -C build -j "$jobs" llama llama-bench llama-quantize
 
 cc -O2 -Wall -Wextra -I"$source/include" -I"$source/ggml/include" "$here/llama_logits.c" -o build/bin/llama_logits \
