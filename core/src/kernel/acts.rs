@@ -9,10 +9,10 @@
 //!          scale = unit * m                   m = ceil(max|x| / (127 * unit)) of the block, an integer of 1 to 16
 //! ```
 //! Where the largest value comes to decides how all others round: the best of four takes an eighth off what Q8_0's files
-//! lose (`tests/race`). With units, products with weights whose scales are integers add up in integers over 256 weights; a step is coarser for
-//! it by up to 1/16 of that of the largest of the eight blocks. (A range of 127.49 would make the steps finer and lose
-//! more: now the largest value of each block is exact.) Each vector is quantized once and shared by every matrix that reads
-//! it.
+//! lose (`tests/race`). With units, products with weights whose scales are integers add up in integers over 256 weights; a
+//! step is coarser for it by up to 1/16 of that of the largest of the eight blocks. (A range of 127.49 would make the steps
+//! finer and lose more: now the largest value of each block is exact.) Each vector is quantized once and shared by every
+//! matrix that reads it.
 
 use super::{Context, MatmulMode};
 use crate::arch::disjoint::for_each_chunk2;
