@@ -150,7 +150,7 @@ pub fn dots<const N: usize>(level: Level, a: [&[f32]; 2], b: &[&[f32]; N]) -> [[
     })
 }
 
-/// [`dots`] bit by bit: `lanes[j][i]` take what `a[i] . b[j]` adds to them. All but the last pieces are whole lanes.
+/// [`dots`] piece by piece: `lanes[j][i]` take what `a[i] . b[j]` adds to them. All but the last pieces are whole lanes.
 #[inline(never)]
 pub fn dots_into<const N: usize>(level: Level, lanes: &mut Sums<N>, a: [&[f32]; 2], b: &[&[f32]; N]) {
     by_level!(level, |L, KEYS, _WIDE| {

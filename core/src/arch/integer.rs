@@ -351,6 +351,7 @@ pub fn matmul<'x>(
     }
 }
 
+/// One batch by the level's kernels.
 fn run(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     match level.kind() {
         #[cfg(target_arch = "x86_64")]

@@ -1,8 +1,9 @@
 //! Which instructions may be used: a value that is only made where they were found, and that a caller may pass on.
 //!
 //! Kernels are plain loops over arrays, compiled once per level ([`Level::vectorize`]); only the products that the time
-//! goes into are written with instructions of their own ([`integer`](super::integer), [`float`](super::float)). No level contracts a multiplication and an addition into
-//! one rounding, and every sum has one order: **all levels give the same bits**.
+//! goes into are written with instructions of their own ([`integer`](super::integer), [`float`](super::float)). No level
+//! contracts a multiplication and an addition into one rounding, and every sum has one order: **all levels give the same
+//! bits**.
 
 /// The instruction sets, from the specification up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 //! depends on the weights that read the row ([`Grid`]):
 //!
 //! ```text
-//! Blocks   scale = max|x| / top               of the block, top of 127, 126, 125 and 124 the one with the least squared error
+//! Blocks   scale = max|x| / top               of the block; top: of 127, 126, 125 and 124 the one with the least
+//!                                             squared error
 //! Units    unit  = max|x| / (127 * 16)        of 256 values
 //!          scale = unit * m                   m = ceil(max|x| / (127 * unit)) of the block, an integer of 1 to 16
 //! ```

@@ -398,7 +398,7 @@ fn add(form: Form, a: __m512i, b: __m512i) -> __m512i {
     }
 }
 
-/// The leaves of each of four rows added up as a tree, from where [`Beside::ordered`] has them.
+/// The leaves of each of four rows added up as a tree, from where [`Beside::new`] has them.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn add_up<F: Format>([a, b, c, d]: [__m512i; 4]) -> __m128i {
