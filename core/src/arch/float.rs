@@ -17,6 +17,11 @@ pub type Sums<const N: usize> = [[[f32; LANES]; 2]; N];
 
 /// Sixteen f32 of a level.
 pub(super) trait Lanes: Copy {
+    /// Vectors whose products with two others are formed at once: as many as the registers hold the sums of.
+    const KEYS: usize;
+    /// Vectors of two weighted sums that are added to at once.
+    const WIDE: usize;
+
     fn splat(value: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
@@ -40,6 +45,9 @@ pub(super) trait Lanes: Copy {
 
 /// The specification.
 impl Lanes for [f32; LANES] {
+    const KEYS: usize = 2;
+    const WIDE: usize = 2;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         [value; LANES]
@@ -85,10 +93,9 @@ pub fn sum_lanes<const N: usize>(mut lanes: [f32; N]) -> f32 {
     lanes[0]
 }
 
-/// `$run` for the level's `$lanes`, which forms the products of 2 with `$keys` vectors at once and `$wide` vectors of
-/// weighted sums: as many as its registers hold.
+/// `$run` with the level's `$lanes`, compiled for its instructions.
 macro_rules! by_level {
-    ($level:expr, |$lanes:ident, $keys:ident, $wide:ident| $run:expr) => {
+    ($level:expr, |$lanes:ident| $run:expr) => {
         match $level.kind() {
             // SAFETY: a `Level` of this kind is only made where these instructions were detected.
             #[cfg(target_arch = "x86_64")]
@@ -97,8 +104,6 @@ macro_rules! by_level {
                     #[inline(always)]
                     || {
                         type $lanes = super::x86_64::avx512::F32x16;
-                        const $keys: usize = 8;
-                        const $wide: usize = 4;
                         $run
                     },
                 )
@@ -110,8 +115,6 @@ macro_rules! by_level {
                     #[inline(always)]
                     || {
                         type $lanes = super::x86_64::avx2::F32x16;
-                        const $keys: usize = 2;
-                        const $wide: usize = 2;
                         $run
                     },
                 )
@@ -119,14 +122,10 @@ macro_rules! by_level {
             #[cfg(any(target_arch = "aarch64", all(target_arch = "wasm32", target_feature = "simd128")))]
             Kind::Neon | Kind::NeonDot | Kind::Simd128 | Kind::RelaxedSimd | Kind::RelaxedSimd16 => {
                 type $lanes = super::lanes::F32x16;
-                const $keys: usize = super::lanes::F32x16::PAIRS;
-                const $wide: usize = super::lanes::F32x16::PAIRS;
                 $run
             }
             _ => {
                 type $lanes = [f32; LANES];
-                const $keys: usize = 2;
-                const $wide: usize = 2;
                 $run
             }
         }
@@ -137,14 +136,14 @@ macro_rules! by_level {
 /// as the first.
 #[inline(never)]
 pub fn dots<const N: usize>(level: Level, a: [&[f32]; 2], b: &[&[f32]; N]) -> [[f32; N]; 2] {
-    by_level!(level, |L, KEYS, _WIDE| {
+    by_level!(level, |L| {
         let mut products = [[0.0; N]; 2];
-        let (many, few) = b.as_chunks::<KEYS>();
+        let (many, few) = b.as_chunks::<{ L::KEYS }>();
         for (k, b) in many.iter().enumerate() {
-            put(&mut products, k * KEYS, L::sums(&add_dots([[L::splat(0.0); 2]; KEYS], a, b)));
+            put(&mut products, k * L::KEYS, L::sums(&add_dots([[L::splat(0.0); 2]; L::KEYS], a, b)));
         }
         for (k, b) in few.as_chunks::<2>().0.iter().enumerate() {
-            put(&mut products, many.len() * KEYS + 2 * k, L::sums(&add_dots([[L::splat(0.0); 2]; 2], a, b)));
+            put(&mut products, many.len() * L::KEYS + 2 * k, L::sums(&add_dots([[L::splat(0.0); 2]; 2], a, b)));
         }
         products
     })
@@ -153,10 +152,10 @@ pub fn dots<const N: usize>(level: Level, a: [&[f32]; 2], b: &[&[f32]; N]) -> [[
 /// [`dots`] piece by piece: `lanes[j][i]` take what `a[i] . b[j]` adds to them. All but the last pieces are whole lanes.
 #[inline(never)]
 pub fn dots_into<const N: usize>(level: Level, lanes: &mut Sums<N>, a: [&[f32]; 2], b: &[&[f32]; N]) {
-    by_level!(level, |L, KEYS, _WIDE| {
-        let ((many, few), (lanes, few_lanes)) = (b.as_chunks::<KEYS>(), lanes.as_chunks_mut::<KEYS>());
+    by_level!(level, |L| {
+        let ((many, few), (lanes, few_lanes)) = (b.as_chunks::<{ L::KEYS }>(), lanes.as_chunks_mut::<{ L::KEYS }>());
         for (b, lanes) in many.iter().zip(lanes) {
-            add_dots_to::<L, KEYS>(lanes, a, b);
+            add_dots_to::<L, { L::KEYS }>(lanes, a, b);
         }
         for (b, lanes) in few.as_chunks::<2>().0.iter().zip(few_lanes.as_chunks_mut().0) {
             add_dots_to::<L, 2>(lanes, a, b);
@@ -167,14 +166,14 @@ pub fn dots_into<const N: usize>(level: Level, lanes: &mut Sums<N>, a: [&[f32]; 
 /// The products whose lanes these are: `sums[i][j]`.
 #[inline(never)]
 pub fn sums<const N: usize>(level: Level, lanes: &Sums<N>) -> [[f32; N]; 2] {
-    by_level!(level, |L, KEYS, _WIDE| {
+    by_level!(level, |L| {
         let mut sums = [[0.0; N]; 2];
-        let (many, few) = lanes.as_chunks::<KEYS>();
+        let (many, few) = lanes.as_chunks::<{ L::KEYS }>();
         for (k, lanes) in many.iter().enumerate() {
-            put(&mut sums, k * KEYS, L::sums(&load::<L, KEYS>(lanes)));
+            put(&mut sums, k * L::KEYS, L::sums(&load::<L, { L::KEYS }>(lanes)));
         }
         for (k, lanes) in few.as_chunks::<2>().0.iter().enumerate() {
-            put(&mut sums, many.len() * KEYS + 2 * k, L::sums(&load::<L, 2>(lanes)));
+            put(&mut sums, many.len() * L::KEYS + 2 * k, L::sums(&load::<L, 2>(lanes)));
         }
         sums
     })
@@ -184,10 +183,10 @@ pub fn sums<const N: usize>(level: Level, lanes: &Sums<N>) -> [[f32; N]; 2] {
 /// once, and each of x is read once for both. All vectors are at least as long as the first y, the a as x.
 #[inline(never)]
 pub fn weighted_sums(level: Level, factor: [f32; 2], a: [&[f32]; 2], x: &[&[f32]], mut y: [&mut [f32]; 2]) {
-    by_level!(level, |L, _KEYS, WIDE| {
+    by_level!(level, |L| {
         let whole = y[0].len() / LANES;
-        let done = whole / WIDE * WIDE;
-        add_weighted::<L, WIDE>(factor, a, x, &mut y, 0..done);
+        let done = whole / L::WIDE * L::WIDE;
+        add_weighted::<L, { L::WIDE }>(factor, a, x, &mut y, 0..done);
         add_weighted::<L, 1>(factor, a, x, &mut y, done..whole);
     });
     let tail = y[0].len() / LANES * LANES..y[0].len();

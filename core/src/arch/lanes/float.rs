@@ -7,12 +7,10 @@ use crate::arch::float::{LANES, Lanes};
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct F32x16([Floats; 4]);
 
-impl F32x16 {
-    /// Vectors of sixteen that the registers hold twice as sums, beside what they are made of.
-    pub(in crate::arch) const PAIRS: usize = v::TOGETHER / 2;
-}
-
 impl Lanes for F32x16 {
+    const KEYS: usize = v::TOGETHER / 2;
+    const WIDE: usize = v::TOGETHER / 2;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Self([v::splat_f(value); 4])

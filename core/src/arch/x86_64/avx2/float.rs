@@ -8,6 +8,9 @@ use core::arch::x86_64::*;
 pub(in crate::arch) struct F32x16(__m256, __m256);
 
 impl Lanes for F32x16 {
+    const KEYS: usize = 2;
+    const WIDE: usize = 2;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         // SAFETY: AVX2 is there: this type's contract.

@@ -8,6 +8,9 @@ use core::arch::x86_64::*;
 pub(in crate::arch) struct F32x16(__m512);
 
 impl Lanes for F32x16 {
+    const KEYS: usize = 8;
+    const WIDE: usize = 4;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         // SAFETY: AVX-512 is there: this type's contract.
