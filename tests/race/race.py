@@ -10,6 +10,7 @@ a round, so that what slows the whole machine down for a while slows down both, 
 
 import argparse
 import json
+import mmap
 import os
 import pathlib
 import platform
@@ -249,6 +250,22 @@ def quiet(before):
     return f"other processes took {others:.1%} of the CPUs' time, the machine's host {stolen / time:.1%}{warning}"
 
 
+def bring_in(model, anew):
+    """Has `model` in the page cache; `anew`, as a mapping with advice for large pages brings in a file that was not there
+    (ours gives it). What wrote or copied the file leaves it there in small pages, whoever maps it later."""
+    with open(model, "rb") as file:
+        if anew:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as bytes_of:
+            try:
+                bytes_of.madvise(mmap.MADV_HUGEPAGE)
+            except OSError:
+                log("no large pages for files here")
+            for at in range(0, len(bytes_of), mmap.PAGESIZE):
+                bytes_of[at]
+
+
 def numbers(text):
     return [int(n) for n in text.split(",")]
 
@@ -264,6 +281,7 @@ def main():
     parser.add_argument("--gen", type=int, default=32, help="tokens decoded")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pause", type=float, default=0, help="seconds between two rounds")
+    parser.add_argument("--cached", action="store_true", help="leave the file in the page cache as it lies there")
     parser.add_argument("--bandwidth-seconds", type=float, default=1.0)
     parser.add_argument("--dsv4-args", type=shlex.split, default=[], help="more arguments of dsv4 bench")
     parser.add_argument("--llama-args", type=shlex.split, default=[], help="more arguments of llama-bench")
@@ -279,9 +297,7 @@ def main():
     heads = {speeds: SPEEDS, depths: DEPTHS, memories: MEMORIES, bandwidths: BANDWIDTHS}
     tables = {rows_of: [] for rows_of in heads}
     for model in args.model:
-        with open(model, "rb") as file:  # into the page cache, for whoever comes first
-            while file.read(1 << 24):
-                pass
+        bring_in(model, not args.cached)
         for threads in args.threads:
             rounds = []
             for i in range(args.rounds):
