@@ -164,14 +164,8 @@ pub(super) trait Isa: Copy {
     /// A tile of nothing.
     const TILE: Self::Tile;
 
-    /// Four rows of `cols` columns against each activation.
-    fn side_by_side<const T: usize>(
-        self,
-        form: Form,
-        rows: &[Row<'_>; SIDE_BY_SIDE],
-        cols: usize,
-        x: &[RowX<'_>; T],
-    ) -> [[f32; SIDE_BY_SIDE]; T];
+    /// The columns of few activations: rows of weights are read where they lie, four at a time.
+    fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>);
 
     /// Unpacks columns `start..start + len` of a row as row `r`.
     fn place(self, r: usize, row: Row<'_>, columns: (usize, usize), placed: &mut Placed);
@@ -267,25 +261,22 @@ impl<P: Products> Isa for P {
     const TILE: Tile = Tile::ZERO;
 
     #[inline(always)]
-    fn side_by_side<const T: usize>(
-        self,
-        form: Form,
-        rows: &[Row<'_>; SIDE_BY_SIDE],
-        cols: usize,
-        x: &[RowX<'_>; T],
-    ) -> [[f32; SIDE_BY_SIDE]; T] {
-        let mut out = [[0.0; SIDE_BY_SIDE]; T];
-        for chunk in 0..cols.div_ceil(CHUNK) {
-            let start = chunk * CHUNK;
-            let Some(x) = chunks(x, chunk) else { continue };
-            for (r, row) in rows.iter().enumerate() {
-                let w = row.unpack(start, CHUNK.min(cols - start));
-                for t in 0..T {
-                    out[t][r] += row_chunk(self, form, &w, x[t]);
+    fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+        let (form, cols) = (Form::of(work.weights.dtype()), work.weights.cols());
+        for i in (0..columns.width()).step_by(SIDE_BY_SIDE) {
+            let mut out = [[0.0; SIDE_BY_SIDE]; T];
+            for chunk in 0..cols.div_ceil(CHUNK) {
+                let start = chunk * CHUNK;
+                let Some(x) = chunks(x, chunk) else { continue };
+                for (r, row) in work.rows(i, columns.width()).iter().enumerate() {
+                    let w = row.unpack(start, CHUNK.min(cols - start));
+                    for t in 0..T {
+                        out[t][r] += row_chunk(self, form, &w, x[t]);
+                    }
                 }
             }
+            work.put(i, &out, columns);
         }
-        out
     }
 
     #[inline(always)]
@@ -382,6 +373,26 @@ pub(super) struct Work<'a> {
     start: usize,
 }
 
+impl<'a> Work<'a> {
+    /// Rows `i..i + 4` of the `width` to be computed; past the last one, that row again.
+    #[inline(always)]
+    pub(super) fn rows(&self, i: usize, width: usize) -> [Row<'a>; SIDE_BY_SIDE] {
+        let mut rows = [Row { dtype: self.weights.dtype(), data: &[], scales: &[] }; SIDE_BY_SIDE];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = Row::new(&self.weights, self.first + (i + r).min(width - 1));
+        }
+        rows
+    }
+
+    /// Writes the outputs of these rows.
+    #[inline(always)]
+    pub(super) fn put<const T: usize>(&self, i: usize, out: &[[f32; SIDE_BY_SIDE]; T], columns: &mut Columns<'_>) {
+        for (t, out) in out.iter().enumerate() {
+            put(&mut columns.row(self.start + t)[i..], out);
+        }
+    }
+}
+
 /// Computes the columns, whose width is the number of rows.
 #[inline(always)]
 pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) {
@@ -391,8 +402,8 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
     let chunks = cols.div_ceil(CHUNK);
     let len = |chunk: usize| CHUNK.min(cols - chunk * CHUNK);
     match *x {
-        [x] => return few(isa, form, work, &[x], columns),
-        [x, y] => return few(isa, form, work, &[x, y], columns),
+        [x] => return isa.few(work, &[x], columns),
+        [x, y] => return isa.few(work, &[x, y], columns),
         _ => {}
     }
     let (mut placed, mut tiles, mut out) = (Placed::ZERO, [I::TILE; TILES], [[[0.0; ROWS]; BATCH]; TILES]);
@@ -428,20 +439,6 @@ fn put<const N: usize>(columns: &mut [f32], out: &[f32; N]) {
     match columns.first_chunk_mut() {
         Some(columns) => *columns = *out,
         None => columns.copy_from_slice(&out[..columns.len()]),
-    }
-}
-
-/// The columns of few activations: four rows at a time, read where they lie.
-#[inline(always)]
-fn few<I: Isa, const T: usize>(isa: I, form: Form, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
-    let last = columns.width().saturating_sub(1);
-    for i in (0..columns.width()).step_by(SIDE_BY_SIDE) {
-        // Past the last row, that row again.
-        let row = |r: usize| Row::new(&work.weights, work.first + (i + r).min(last));
-        let out = isa.side_by_side(form, &[row(0), row(1), row(2), row(3)], work.weights.cols(), x);
-        for (t, out) in out.iter().enumerate() {
-            put(&mut columns.row(work.start + t)[i..], out);
-        }
     }
 }
 

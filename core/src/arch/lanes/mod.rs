@@ -140,21 +140,17 @@ impl<F: Format, D: Dot> Isa for Lanes<F, D> {
     const TILE: Tile = Tile::ZERO;
 
     #[inline(always)]
-    fn side_by_side<const T: usize>(
-        self,
-        _: Form,
-        rows: &[Row<'_>; SIDE_BY_SIDE],
-        cols: usize,
-        x: &[RowX<'_>; T],
-    ) -> [[f32; SIDE_BY_SIDE]; T] {
-        let mut out = [[0.0; SIDE_BY_SIDE]; T];
-        for (r, row) in rows.iter().enumerate() {
-            let sums = one_row::<F, D, T>(*row, cols, x);
-            for t in 0..T {
-                out[t][r] = sums[t];
+    fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+        for i in (0..columns.width()).step_by(SIDE_BY_SIDE) {
+            let mut out = [[0.0; SIDE_BY_SIDE]; T];
+            for (r, row) in work.rows(i, columns.width()).iter().enumerate() {
+                let sums = one_row::<F, D, T>(*row, work.weights.cols(), x);
+                for t in 0..T {
+                    out[t][r] = sums[t];
+                }
             }
+            work.put(i, &out, columns);
         }
-        out
     }
 
     #[inline(always)]

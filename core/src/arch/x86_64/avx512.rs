@@ -21,7 +21,7 @@ mod float;
 mod tile;
 mod weights;
 
-use super::bytes::unit_factor;
+use super::bytes::{load128, unit_factor};
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Work};
 use crate::arch::level::Level;
@@ -32,7 +32,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 pub(in crate::arch) use float::F32x16;
 use tile::Tile;
-use weights::{Beside, Codes, Scales, Weights, by_lane, halves, load_codes, store_codes};
+use weights::{Beside, Codes, Scales, Weights, by_lane, halves, k, load_codes, store_codes};
 
 /// Runs `work` compiled for AVX-512.
 ///
@@ -46,7 +46,10 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 /// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
-        ($($dtype:ident: $codes:path, $scales:path $(=> $beside:path)? $(, LOOKED_UP = $looked_up:literal)?;)+) => {
+        ($(
+            $dtype:ident: $codes:path, $scales:path
+                $(, LOOKED_UP = $looked_up:literal)? $(, LEFT = $left:literal: $left_codes:path)?;
+        )+) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
                     #[derive(Clone, Copy)]
@@ -54,11 +57,18 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                     impl Format for Known {
                         const DTYPE: DType = DType::$dtype;
                         $(const LOOKED_UP: bool = $looked_up;)?
+                        $(const LEFT: i32 = $left;)?
                         type Chunk = [[u8; DType::$dtype.block().1]; CHUNK / DType::$dtype.block().0];
 
                         #[inline(always)]
                         fn chunks(row: &[u8]) -> &[Self::Chunk] {
                             row.as_chunks().0.as_chunks().0
+                        }
+
+                        #[inline(always)]
+                        unsafe fn header(chunk: &Self::Chunk) -> __m128i {
+                            // SAFETY: AVX2 is there: this function's contract.
+                            unsafe { load128(&chunk[0], 0) }
                         }
 
                         #[inline(always)]
@@ -75,9 +85,9 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
 
                         $(
                             #[inline(always)]
-                            unsafe fn beside(chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Beside {
+                            unsafe fn left_codes(chunk: &Self::Chunk) -> Codes {
                                 // SAFETY: AVX-512 is there: this function's contract.
-                                unsafe { $beside(chunks) }
+                                unsafe { $left_codes(chunk) }
                             }
                         )?
                     }
@@ -95,6 +105,10 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                             &[]
                         }
 
+                        unsafe fn header(_: &Self::Chunk) -> __m128i {
+                            bytemuck::Zeroable::zeroed()
+                        }
+
                         unsafe fn codes(_: &Self::Chunk) -> Codes {
                             Weights::ZERO.codes
                         }
@@ -110,7 +124,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
             }
         };
     }
-    use weights::{iq, k, of_32};
+    use weights::{iq, of_32};
     by_type!(
         Q4_0: of_32::q4_0, of_32::scales;
         Q4_1: of_32::q4_1, of_32::scales_and_offsets;
@@ -121,8 +135,8 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
         MXFP4: of_32::mxfp4, of_32::mxfp4_scales;
         Q2_K: k::q2_k, k::q2_k_scales;
         Q3_K: k::q3_k, k::q3_k_scales;
-        Q4_K: k::q4_k, k::q4_k_and_q5_k_scales => k::beside;
-        Q5_K: k::q5_k, k::q4_k_and_q5_k_scales => k::beside;
+        Q4_K: k::q4_k, k::q4_k_and_q5_k_scales, LEFT = 4: k::q4_k_left;
+        Q5_K: k::q5_k, k::q4_k_and_q5_k_scales;
         Q6_K: k::q6_k, k::q6_k_scales;
         IQ4_XS: iq::iq4_xs, iq::iq4_xs_scales;
         IQ1_S: iq::iq1_s, iq::iq1_s_scales, LOOKED_UP = true;
@@ -143,11 +157,21 @@ trait Format: Copy {
     /// Whether codes come from a codebook: too much work to stand in the midst of products, where it would take the
     /// registers that those need.
     const LOOKED_UP: bool = false;
+    /// Whether sums of eight products fit sixteen bits, with blocks of 32 whose scales and offsets are integers: Q4_K, Q5_K.
+    const SHORT: bool = Self::WIDE && Self::FORM.units && Self::FORM.offset;
+    /// Bits by which [`Format::left_codes`] leaves the codes of odd blocks too far left.
+    const LEFT: i32 = 0;
     /// The bytes of 256 weights.
     type Chunk;
 
     /// A row's whole chunks, as far as they can be loaded where they lie.
     fn chunks(row: &[u8]) -> &[Self::Chunk];
+
+    /// The first sixteen bytes.
+    ///
+    /// # Safety
+    /// Only inside [`vectorize`].
+    unsafe fn header(chunk: &Self::Chunk) -> __m128i;
 
     /// # Safety
     /// Only inside [`vectorize`].
@@ -157,14 +181,14 @@ trait Format: Copy {
     /// Only inside [`vectorize`].
     unsafe fn scales(chunk: &Self::Chunk) -> Scales;
 
-    /// The scales and offsets of four rows' chunks.
+    /// [`Format::codes`] of a type that is [`Format::SHORT`], those of odd blocks times 2^[`Format::LEFT`].
     ///
     /// # Safety
     /// Only inside [`vectorize`].
     #[inline(always)]
-    unsafe fn beside([a, b, c, d]: [&Self::Chunk; SIDE_BY_SIDE]) -> Beside {
+    unsafe fn left_codes(chunk: &Self::Chunk) -> Codes {
         // SAFETY: AVX-512 is there: this function's contract.
-        unsafe { Beside::new(Self::WIDE, &[Self::scales(a), Self::scales(b), Self::scales(c), Self::scales(d)]) }
+        unsafe { Self::codes(chunk) }
     }
 }
 
@@ -221,15 +245,9 @@ impl<F: Format> Isa for Avx512<'_, F> {
     const TILE: Tile = Tile::ZERO;
 
     #[inline(always)]
-    fn side_by_side<const T: usize>(
-        self,
-        _: Form,
-        rows: &[Row<'_>; SIDE_BY_SIDE],
-        cols: usize,
-        x: &[RowX<'_>; T],
-    ) -> [[f32; SIDE_BY_SIDE]; T] {
+    fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { side_by_side::<F, T>(rows, cols, x, self.prepared) }
+        unsafe { few::<F, T>(work, x, self.prepared, columns) }
     }
 
     #[inline(always)]
@@ -316,16 +334,25 @@ fn add_pairs_64(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
 }
 
+/// Lanes of `a` and `b` that A names, plus those that B names.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add_lanes<const A: i32, const B: i32>(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi32(_mm512_shuffle_i32x4::<A>(a, b), _mm512_shuffle_i32x4::<B>(a, b))
+}
+
 /// A chunk of one activation, in the order in which the weights meet it.
 #[derive(Clone, Copy)]
 struct Prepared {
     codes: [__m512i; 4],
-    /// f32; with units their multiples, i32.
+    /// f32; with units their multiples, i32, or of a [`Format::SHORT`] type eight i16 in every lane.
     scales: __m512i,
     /// 128 times the sums of the codes, for types whose codes were raised.
     raised: __m512i,
     /// The sums times the scales or multiples, for types with offsets.
     sums: __m512i,
+    /// Instead of `sums`, of a [`Format::SHORT`] type: of blocks' first halves, and of the second, eight i16 in every lane.
+    half_sums: [__m512i; 2],
     unit: f32,
 }
 
@@ -335,10 +362,21 @@ impl Prepared {
         unsafe { core::mem::zeroed() }
     };
 
-    #[target_feature(enable = "avx2,avx512f,avx512bw")]
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
     #[inline]
     fn new<F: Format>(x: ChunkX<'_>) -> Self {
         let codes = load_codes(x.codes);
+        if F::SHORT {
+            // SAFETY: each read is of an array exactly as long.
+            let (multiples, sums) = unsafe {
+                let sums = _mm256_loadu_si256(x.of.multiple_sums.as_ptr().cast());
+                (_mm256_loadu_si256(x.of.multiples.as_ptr().cast()), sums)
+            };
+            // The lower halves, and the same in every lane.
+            let lower = |v| _mm512_broadcast_i32x4(_mm256_cvtepi32_epi16(v));
+            let half_sums = [lower(sums), lower(_mm256_srli_epi32::<16>(sums))];
+            return Self { codes: halves(codes), scales: lower(multiples), half_sums, unit: x.of.unit, ..Self::ZERO };
+        }
         // SAFETY: each read is of an array exactly as long.
         let (sums, scales) = unsafe {
             let scales = if F::FORM.units {
@@ -365,7 +403,7 @@ impl Prepared {
         } else {
             _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(scales), _mm512_cvtepi32_ps(sums)))
         };
-        Self { codes, scales, raised, sums, unit: x.of.unit }
+        Self { codes, scales, raised, sums, unit: x.of.unit, ..Self::ZERO }
     }
 }
 
@@ -433,6 +471,21 @@ fn block_units(dtype: DType, f16: __m128i) -> [__m128; 2] {
 /// Bytes by which weights are asked for ahead of their use, about: what the memory's latency and rate make.
 const AHEAD: usize = 16 << 10;
 
+/// [`Isa::few`].
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn few<F: Format, const T: usize>(
+    work: &Work<'_>,
+    x: &[RowX<'_>; T],
+    prepared: &[Prepared],
+    columns: &mut Columns<'_>,
+) {
+    let width = columns.width();
+    for i in (0..width).step_by(SIDE_BY_SIDE) {
+        let out = side_by_side::<F, T>(&work.rows(i, width), work.weights.cols(), x, prepared);
+        work.put(i, &out, columns);
+    }
+}
+
 /// Four rows of `cols` columns against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
@@ -450,51 +503,71 @@ fn side_by_side<F: Format, const T: usize>(
     // Bytes from four rows to those to be asked for: whole steps, and far enough to arrive in time.
     let step_bytes = (SIDE_BY_SIDE * rows[0].data.len()).max(1);
     let ahead = step_bytes * (AHEAD / step_bytes).max(1);
-    let mut fresh = [Prepared::ZERO; T];
+    let mut pending = [Pending::ZERO; T];
     let mut codes = LookedUp([[0; CHUNK]; SIDE_BY_SIDE]);
-    for chunk in 0..whole {
-        let x = match prepared.get(chunk) {
-            Some(x) => x,
-            None => {
-                prepare::<F, T>(x, chunk, &mut fresh);
-                &fresh
+    let mut done = 0;
+    while done < whole {
+        // All chunks that were prepared, then the others one by one.
+        let fresh;
+        let x = match prepared.get(done..).unwrap_or_default() {
+            [] => {
+                fresh = [prepare::<F, T>(x, done)];
+                &fresh[..]
             }
+            prepared => prepared,
         };
-        let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
-        if F::LOOKED_UP {
-            for r in 0..SIDE_BY_SIDE {
-                look_up::<F>(w[r], &mut codes.0[r]);
+        let n = x.len().min(whole - done);
+        let (x, [a, b, c, d]) = (&x[..n], each!(r in [&[][..]; SIDE_BY_SIDE] => &of_row[r][done..][..n]));
+        for i in 0..n {
+            let w = [&a[i], &b[i], &c[i], &d[i]];
+            if F::LOOKED_UP {
+                for r in 0..SIDE_BY_SIDE {
+                    look_up::<F>(w[r], &mut codes.0[r]);
+                }
+            }
+            if F::SHORT {
+                // Added up beside the next chunk's products, lest the processor wait for one sum after another.
+                for t in 0..T {
+                    sums[t] = pending[t].add_to(sums[t]);
+                }
+                pending = Pending::new::<F, T>(w, &x[i]);
+            } else {
+                four_rows::<F, T>(
+                    #[inline(always)]
+                    |r| match F::LOOKED_UP {
+                        true => load_codes(&codes.0[r]),
+                        // SAFETY: AVX-512 is there, as for this function.
+                        false => unsafe { F::codes(w[r]) },
+                    },
+                    // SAFETY: as above.
+                    #[inline(always)]
+                    |r| unsafe { F::scales(w[r]) },
+                    &x[i],
+                    &mut sums,
+                );
+            }
+            // The same columns of four rows to come, for the second-level cache: the hardware's own prefetchers stop at
+            // the end of a page, and start anew with every row.
+            for w in w {
+                let next = core::ptr::from_ref(w).cast::<i8>().wrapping_add(ahead);
+                for line in 0..size_of::<F::Chunk>().div_ceil(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line));
+                }
             }
         }
-        four_rows::<F, T>(
-            #[inline(always)]
-            |r| match F::LOOKED_UP {
-                true => load_codes(&codes.0[r]),
-                // SAFETY: AVX-512 is there, as for this function.
-                false => unsafe { F::codes(w[r]) },
-            },
-            // SAFETY: as above.
-            #[inline(always)]
-            || unsafe { F::beside(w) },
-            x,
-            &mut sums,
-        );
-        // The same columns of four rows to come, for the second-level cache: the hardware's own prefetchers stop at the
-        // end of a page, and start anew with every row.
-        for w in w {
-            let next = core::ptr::from_ref(w).cast::<i8>().wrapping_add(ahead);
-            for line in 0..size_of::<F::Chunk>().div_ceil(64) {
-                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line));
-            }
+        done += n;
+    }
+    if F::SHORT {
+        for t in 0..T {
+            sums[t] = pending[t].add_to(sums[t]);
         }
     }
     for chunk in whole..cols.div_ceil(CHUNK) {
-        prepare::<F, T>(x, chunk, &mut fresh);
+        let x = &prepare::<F, T>(x, chunk);
         let start = chunk * CHUNK;
         let len = CHUNK.min(cols - start);
         let w = each!(r in [Weights::ZERO; SIDE_BY_SIDE] => weights::generic(rows[r], start, len));
-        let beside = || Beside::new(F::WIDE, &each!(r in [Scales::ZERO; SIDE_BY_SIDE] => w[r].scales));
-        four_rows::<F, T>(|r| w[r].codes, beside, &fresh, &mut sums);
+        four_rows::<F, T>(|r| w[r].codes, |r| w[r].scales, x, &mut sums);
     }
     let mut out = [[0.0; SIDE_BY_SIDE]; T];
     for t in 0..T {
@@ -505,13 +578,16 @@ fn side_by_side<F: Format, const T: usize>(
 }
 
 /// Chunk `chunk` of each activation.
-#[target_feature(enable = "avx2,avx512f,avx512bw")]
-fn prepare<F: Format, const T: usize>(x: &[RowX<'_>; T], chunk: usize, prepared: &mut [Prepared; T]) {
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
+#[inline(never)]
+fn prepare<F: Format, const T: usize>(x: &[RowX<'_>; T], chunk: usize) -> [Prepared; T] {
+    let mut prepared = [Prepared::ZERO; T];
     for t in 0..T {
         if let Some(x) = x[t].chunk(chunk) {
             prepared[t] = Prepared::new::<F>(x);
         }
     }
+    prepared
 }
 
 /// The codes of a chunk of four rows, none in two lines of the cache.
@@ -531,11 +607,14 @@ fn look_up<F: Format>(chunk: &F::Chunk, codes: &mut [i8; CHUNK]) {
 #[inline]
 fn four_rows<F: Format, const T: usize>(
     codes: impl Fn(usize) -> Codes,
-    beside: impl Fn() -> Beside,
+    scales: impl Fn(usize) -> Scales,
     x: &[Prepared; T],
     out: &mut [__m128; T],
 ) {
     let (form, zero) = (F::FORM, _mm512_setzero_si512());
+    // Scales first: processors run ahead by less than a chunk, and what waits for many bytes must start early.
+    let w = Beside::new(F::WIDE, &each!(r in [Scales::ZERO; SIDE_BY_SIDE] => scales(r)));
+    let [unit, offset_unit] = block_units(F::DTYPE, w.units);
     // By activation and row: the sums' vector, or both.
     let mut sums = [[[zero; 2]; SIDE_BY_SIDE]; T];
     for r in 0..SIDE_BY_SIDE {
@@ -545,8 +624,6 @@ fn four_rows<F: Format, const T: usize>(
                 if F::WIDE { quarter_sums(codes, &x[t].codes) } else { [sums_of_16(codes, &x[t].codes), zero] };
         }
     }
-    let w = beside();
-    let [unit, offset_unit] = block_units(F::DTYPE, w.units);
     let n = if F::WIDE { 2 } else { 4 };
     for t in 0..T {
         let x = &x[t];
@@ -577,5 +654,75 @@ fn four_rows<F: Format, const T: usize>(
             chunk = _mm_sub_ps(chunk, offset);
         }
         out[t] = _mm_add_ps(out[t], chunk);
+    }
+}
+
+/// One chunk of four rows against one activation, of a type that is [`Format::SHORT`], before its sums are added up.
+#[derive(Clone, Copy)]
+struct Pending {
+    /// By row, to be added up.
+    sums: [__m512i; SIDE_BY_SIDE],
+    /// In lane r four sums of row r, to be added up.
+    offsets: __m512i,
+    /// What sums are times, by row; then what the offsets' sums are.
+    units: __m256,
+}
+
+impl Pending {
+    /// Nothing: adds 0.
+    const ZERO: Self = {
+        // SAFETY: vectors of zeros are values, whatever the instructions.
+        unsafe { core::mem::zeroed() }
+    };
+
+    /// Mostly in sixteen bits: sums of eight products, and scales times multiples, which one instruction multiplies and
+    /// adds up.
+    #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    fn new<F: Format, const T: usize>(chunks: [&F::Chunk; SIDE_BY_SIDE], x: &[Prepared; T]) -> [Self; T] {
+        // Scales first, then a row from its codes to its sums: processors run ahead by less than a chunk.
+        // SAFETY: AVX-512 is there, as for this function.
+        let w = k::words(each!(r in [_mm_setzero_si128(); SIDE_BY_SIDE] => unsafe { F::header(chunks[r]) }));
+        let scales = each!(t in [_mm512_setzero_si512(); T] => _mm512_mullo_epi16(w.scales, x[t].scales));
+        let mut all = [Self::ZERO; T];
+        let up = _mm_cvtsi32_si128(16 - F::LEFT);
+        for r in 0..SIDE_BY_SIDE {
+            // SAFETY: as above.
+            let codes = &unsafe { F::left_codes(chunks[r]) };
+            // Blocks 2 l and 2 l + 1 of this row, four times.
+            let order = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+            let order = _mm512_add_epi32(order, _mm512_set1_epi32(4 * r as i32));
+            for t in 0..T {
+                let [even, odd] = quarter_sums(codes, &x[t].codes);
+                // Four sums of each block: of block 2 l in the lower halves of lane l, of 2 l + 1 in the upper.
+                let both = _mm512_mask_mov_epi16(_mm512_sll_epi32(odd, up), 0x5555_5555, even);
+                all[t].sums[r] = _mm512_madd_epi16(both, _mm512_permutexvar_epi32(order, scales[t]));
+            }
+        }
+        let units = _mm256_mul_ps(_mm256_cvtph_ps(w.units), _mm256_set1_ps(unit_factor(F::DTYPE)));
+        for t in 0..T {
+            let [first, second] = x[t].half_sums;
+            all[t].offsets = _mm512_dpwssd_epi32(_mm512_madd_epi16(w.offsets, first), w.offsets, second);
+            all[t].units = _mm256_mul_ps(units, _mm256_set1_ps(x[t].unit));
+        }
+        all
+    }
+
+    /// `sum + unit * f32(sums) - offset_unit * f32(offsets)`
+    #[target_feature(enable = "avx2,avx512f")]
+    #[inline]
+    fn add_to(self, sum: __m128) -> __m128 {
+        let [a, b, c, d] = self.sums;
+        // A lane a row.
+        let all = add_lanes::<0b10_00_10_00, 0b11_01_11_01>(
+            add_lanes::<0b01_00_01_00, 0b11_10_11_10>(a, b),
+            add_lanes::<0b01_00_01_00, 0b11_10_11_10>(c, d),
+        );
+        // Rows' sums, then their offsets': two of each to be added.
+        let halves = _mm512_permutexvar_epi32(by_lane(), add_pairs_32(all, self.offsets));
+        let both = _mm256_add_epi32(_mm512_castsi512_si256(halves), _mm512_extracti64x4_epi64::<1>(halves));
+        let both = _mm256_mul_ps(self.units, _mm256_cvtepi32_ps(both));
+        // The offsets' unit itself is -dmin.
+        _mm_add_ps(sum, _mm_sub_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps::<1>(both)))
     }
 }

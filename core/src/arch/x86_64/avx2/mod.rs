@@ -160,15 +160,9 @@ impl<F: Format> Isa for Avx2<F> {
     const TILE: Tile = Tile::ZERO;
 
     #[inline(always)]
-    fn side_by_side<const T: usize>(
-        self,
-        _: Form,
-        rows: &[Row<'_>; SIDE_BY_SIDE],
-        cols: usize,
-        x: &[RowX<'_>; T],
-    ) -> [[f32; SIDE_BY_SIDE]; T] {
+    fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
         // SAFETY: AVX2 is there: this type's contract.
-        unsafe { side_by_side::<F, T>(rows, cols, x) }
+        unsafe { few::<F, T>(work, x, columns) }
     }
 
     #[inline(always)]
@@ -393,6 +387,16 @@ fn add_up([a, b, c, d]: [__m256i; 4]) -> __m128i {
 
 /// Bytes by which weights are asked for ahead of their use, about: what the memory's latency and rate make.
 const AHEAD: usize = 16 << 10;
+
+/// [`Isa::few`].
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+    let width = columns.width();
+    for i in (0..width).step_by(SIDE_BY_SIDE) {
+        let out = side_by_side::<F, T>(&work.rows(i, width), work.weights.cols(), x);
+        work.put(i, &out, columns);
+    }
+}
 
 /// Four rows of `cols` columns against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]

@@ -1,8 +1,6 @@
 //! The K types.
 
-use super::{
-    Beside, Codes, Scales, by_lane, eight, load128, load256_at, load512, nibbles, plus, plus_where, u16_at, u32_at,
-};
+use super::{Codes, Scales, Words, eight, load128, load256_at, load512, nibbles, plus, plus_where, u16_at, u32_at};
 use crate::arch::x86_64::bytes::{self, q4_k_scales};
 use core::arch::x86_64::*;
 
@@ -15,14 +13,13 @@ pub(in super::super) fn q4_k_and_q5_k_scales<const BYTES: usize>([block]: &[[u8;
     Scales { scales: wide(sc), offsets: wide(m), units: u32_at(block, 0) }
 }
 
-/// [`q4_k_and_q5_k_scales`] of four rows at once.
-#[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+/// [`q4_k_and_q5_k_scales`] of the blocks of four rows at once.
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4]) -> Beside {
-    let [[a], [b], [c], [d]] = chunks;
+pub(in super::super) fn words([a, b, c, d]: [__m128i; 4]) -> Words {
     // A lane a row: d, dmin (f16), and twelve bytes a, b, c.
-    let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(load128(a, 0)), load128(b, 0));
-    let v = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, load128(c, 0)), load128(d, 0));
+    let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
+    let v = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, c), d);
     let abab = _mm512_shuffle_epi8(
         v,
         _mm512_broadcast_i32x4(_mm_setr_epi32(0x0706_0504, 0x0b0a_0908, 0x0706_0504, 0x0b0a_0908)),
@@ -35,20 +32,14 @@ pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4
     let lower = _mm512_srlv_epi32(cc, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4)));
     // A lane a row: scales 0..4, offsets 0..4, scales 4..8, offsets 4..8, a byte each.
     let numbers = _mm512_or_si512(upper, _mm512_and_si512(lower, _mm512_set1_epi8(15)));
-    // From the four bytes that each element gets, its own one: 0, 1 in even lanes, 2, 3 in odd ones.
-    let own = _mm512_or_si512(
-        _mm512_setr_epi32(0, 5, 8, 13, 2, 7, 10, 15, 0, 5, 8, 13, 2, 7, 10, 15),
-        _mm512_set1_epi32(!0xff), // three bytes of zeros
-    );
-    // Two rows' scales (or offsets), from their first group of four bytes on.
-    let two = |group: i32| {
-        let groups = _mm512_setr_epi32(0, 0, 4, 4, 0, 0, 4, 4, 2, 2, 6, 6, 2, 2, 6, 6);
-        let bytes = _mm512_permutexvar_epi32(_mm512_add_epi32(groups, _mm512_set1_epi32(group)), numbers);
-        _mm512_shuffle_epi8(bytes, own)
+    // Eight of them, and zeros as upper bytes.
+    let eight = |first: i8| {
+        let order = _mm_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 8, -1, 9, -1, 10, -1, 11, -1);
+        _mm512_shuffle_epi8(numbers, _mm512_broadcast_i32x4(_mm_add_epi8(order, _mm_set1_epi16(first.into()))))
     };
-    let zero = _mm512_setzero_si512();
-    let units = _mm512_castsi512_si128(_mm512_permutexvar_epi32(by_lane(), v));
-    Beside { scales: [two(0), two(8), zero, zero], offsets: [two(1), two(9), zero, zero], units }
+    let units = _mm512_castsi128_si512(_mm_setr_epi16(0, 8, 16, 24, 1, 9, 17, 25));
+    let units = _mm512_castsi512_si128(_mm512_permutexvar_epi16(units, v));
+    Words { scales: eight(0), offsets: eight(4), units }
 }
 
 /// Nibbles of 128 bytes: of each 32 bytes the low ones are a block, and the high ones the next.
@@ -59,6 +50,22 @@ fn nibbles_of_32(packed: &[[u8; 64]]) -> Codes {
     let [even_first, odd_first] = nibbles(_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b));
     let [even_second, odd_second] = nibbles(_mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
     [even_first, even_second, odd_first, odd_second]
+}
+
+/// [`q4_k`], but odd blocks' codes times 16: high nibbles where they are.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub(in super::super) fn q4_k_left([block]: &[[u8; 144]; 1]) -> Codes {
+    let packed = block[16..].as_chunks().0;
+    let (a, b) = (load512(&packed[0]), load512(&packed[1]));
+    let (first, second) = (_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b), _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
+    let (low, high) = (_mm512_set1_epi8(15), _mm512_set1_epi8(-16));
+    [
+        _mm512_and_si512(first, low),
+        _mm512_and_si512(second, low),
+        _mm512_and_si512(first, high),
+        _mm512_and_si512(second, high),
+    ]
 }
 
 /// Bits 2k, 2k + 1 of byte 32 h + i: of weight 128 h + 32 k + i.

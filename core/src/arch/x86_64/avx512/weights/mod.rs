@@ -106,6 +106,17 @@ impl Beside {
     }
 }
 
+/// What the chunks of four rows of Q4_K or Q5_K are scaled with.
+#[derive(Clone, Copy)]
+pub(in crate::arch) struct Words {
+    /// [row][block], i16.
+    pub(super) scales: __m512i,
+    /// [row][block], i16.
+    pub(super) offsets: __m512i,
+    /// [scales, offsets][row], f16: what the units are made from.
+    pub(super) units: __m128i,
+}
+
 /// In lane l, element i: number 4 i + l. The order is its own inverse.
 #[target_feature(enable = "avx512f")]
 #[inline]
