@@ -438,8 +438,15 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
 fn put<const N: usize>(columns: &mut [f32], out: &[f32; N]) {
     match columns.first_chunk_mut() {
         Some(columns) => *columns = *out,
-        None => columns.copy_from_slice(&out[..columns.len()]),
+        None => put_some(columns, out),
     }
+}
+
+/// Apart, or both cases become one copy of some length.
+#[cold]
+#[inline(never)]
+fn put_some(columns: &mut [f32], out: &[f32]) {
+    columns.copy_from_slice(&out[..columns.len()]);
 }
 
 /// Chunk `chunk` of each row; `None` past the rows' end, which no caller reaches.
