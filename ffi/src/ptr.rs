@@ -21,7 +21,7 @@ pub(crate) fn map(file: &File) -> io::Result<Mmap> {
     // documented contract of `Files::open`, as of everything that maps files.
     let map = unsafe { Mmap::map(file) }?;
     // Weights are matrices of megabytes, read from end to end, again for every token: worth pages of that size, which one
-    // thread reads 15 % faster. A file comes to lie in them as it is read from the disk, or not at all. A system that
+    // thread reads a tenth faster. A file comes to lie in them as it is read from the disk, or not at all. A system that
     // has none for files refuses the advice, and nothing else changes.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
