@@ -264,11 +264,12 @@ impl<P: Products> Isa for P {
     fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
         let (form, cols) = (Form::of(work.weights.dtype()), work.weights.cols());
         for i in (0..columns.width()).step_by(SIDE_BY_SIDE) {
+            let rows = work.rows(i, columns.width());
             let mut out = [[0.0; SIDE_BY_SIDE]; T];
             for chunk in 0..cols.div_ceil(CHUNK) {
                 let start = chunk * CHUNK;
                 let Some(x) = chunks(x, chunk) else { continue };
-                for (r, row) in work.rows(i, columns.width()).iter().enumerate() {
+                for (r, row) in rows.iter().enumerate() {
                     let w = row.unpack(start, CHUNK.min(cols - start));
                     for t in 0..T {
                         out[t][r] += row_chunk(self, form, &w, x[t]);
