@@ -66,8 +66,12 @@ pub struct Scales {
     pub multiples: [i16; CHUNK / 16],
     /// The sums times the multiples, at most 16 * 127 * 16; with [`Grid::Units`] only.
     pub multiple_sums: [i16; CHUNK / 16],
+    /// The same of each 32 codes, as far as they fit.
+    pub block_sums: [i16; CHUNK / BLOCK],
     /// With [`Grid::Units`] only.
     pub unit: f32,
+    /// Whether all `block_sums` fit, as they nearly always do: 1, or else 0.
+    pub fit: u32,
 }
 
 /// Memory for quantized activations of one region: as many rows as fit.
@@ -259,4 +263,11 @@ fn quantize_chunk(level: Level, x: &[f32; CHUNK], grid: Grid, codes: &mut [i8; C
     for s in 0..CHUNK / 16 {
         scales.multiple_sums[s] = scales.sums[s] * scales.multiples[s];
     }
+    let mut fit = true;
+    for (sum, halves) in scales.block_sums.iter_mut().zip(scales.multiple_sums.as_chunks::<2>().0) {
+        let whole = i32::from(halves[0]) + i32::from(halves[1]);
+        *sum = whole as i16;
+        fit &= i32::from(*sum) == whole;
+    }
+    scales.fit = fit.into();
 }

@@ -54,7 +54,7 @@ pub(super) fn numbers<const N: usize>((low, bits): (u64, usize), (high, high_bit
 
 /// Numbers 2 i and 2 i + 1, as instructions that multiply pairs take them.
 #[inline(always)]
-pub(super) fn pair_of(numbers: &[i16; 16], i: usize) -> i32 {
+pub(super) fn pair_of<const N: usize>(numbers: &[i16; N], i: usize) -> i32 {
     let [low, high] = numbers.as_chunks().0[i];
     i32::from(low) & 0xffff | i32::from(high) << 16
 }

@@ -28,14 +28,13 @@ pub(super) fn place<F: Format>(r: usize, w: &Weights, placed: &mut Placed) {
         store(offsets_to, offsets);
         return;
     }
-    // Each scale twice, as products meet it: neighbours. Offsets meet the sums of each 16 codes, two at a time.
+    // Each scale twice, as products meet it: neighbours. Offsets meet the sums of two blocks at a time.
     let (low, high) = (_mm256_unpacklo_epi16(scales, scales), _mm256_unpackhi_epi16(scales, scales));
-    let (first, second) = (_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high));
-    store(&mut to[0], first);
+    store(&mut to[0], _mm256_permute2x128_si256::<0x20>(low, high));
     if F::WIDE {
-        store(offsets_to, second);
+        store(offsets_to, _mm256_permute4x64_epi64::<0b11_10_11_10>(scales));
     } else {
-        store(&mut to[1], second);
+        store(&mut to[1], _mm256_permute2x128_si256::<0x31>(low, high));
         store(offsets_to, offsets);
     }
     for i in 0..2 {
@@ -344,6 +343,26 @@ fn block<const T: usize, const IN_16: usize, const WIDENED: usize, const OFFSET:
     products
 }
 
+/// Adds the products of the first `pairs` pairs of blocks' offsets with those blocks' sums.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_offsets<const T: usize>(
+    tile: &Tile,
+    pairs: usize,
+    x_sums: impl Fn(usize, usize) -> i32,
+    sums: &mut Many<__m256i, T>,
+) {
+    for i in 0..pairs {
+        let offsets = tile.offsets[i].as_chunks::<8>().0;
+        for t in 0..T {
+            let x_sums = _mm256_set1_epi32(x_sums(t, i));
+            for half in 0..2 {
+                sums[t][half] = _mm256_add_epi32(sums[t][half], _mm256_madd_epi16(load(&offsets[half]), x_sums));
+            }
+        }
+    }
+}
+
 /// The products with a chunk with units, in blocks of FOURS times four codes.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
@@ -385,14 +404,33 @@ fn of_units<const T: usize, const FOURS: usize, const IN_16: usize, const WIDENE
     let mut offset_sums = [[_mm256_setzero_si256(); 2]; T];
     if OFFSET || IN_16 != 0 {
         let offset_sums = if OFFSET { &mut offset_sums } else { &mut sums };
-        for i in 0..8 {
-            let offsets = tile.offsets[i].as_chunks::<8>().0;
-            for t in 0..T {
-                let x_sums = _mm256_set1_epi32(pair_of(&x[t].of.multiple_sums, i));
-                for half in 0..2 {
-                    let product = _mm256_madd_epi16(load(&offsets[half]), x_sums);
-                    offset_sums[t][half] = _mm256_add_epi32(offset_sums[t][half], product);
-                }
+        if FOURS == 4 {
+            add_offsets(
+                tile,
+                8,
+                #[inline(always)]
+                |t, i| pair_of(&x[t].of.multiple_sums, i),
+                offset_sums,
+            );
+        } else if (0..T).all(|t| x[t].of.fit != 0) {
+            add_offsets(
+                tile,
+                4,
+                #[inline(always)]
+                |t, i| pair_of(&x[t].of.block_sums, i),
+                offset_sums,
+            );
+        } else {
+            // Blocks' first halves, then their second.
+            for half in 0..2 {
+                let sum = |t: usize, b| i32::from(x[t].of.multiple_sums[2 * b + half]);
+                add_offsets(
+                    tile,
+                    4,
+                    #[inline(always)]
+                    |t, i| sum(t, 2 * i) & 0xffff | sum(t, 2 * i + 1) << 16,
+                    offset_sums,
+                );
             }
         }
     }
