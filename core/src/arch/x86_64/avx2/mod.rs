@@ -6,6 +6,7 @@
 #![allow(clippy::needless_range_loop, reason = "plain loops: closures may be compiled without these instructions")]
 
 mod float;
+mod short;
 mod tile;
 mod weights;
 
@@ -20,6 +21,7 @@ use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 pub(in crate::arch) use float::F32x16;
+use short::{Pending, Words};
 use weights::{Scales, Weights};
 
 /// Runs `work` compiled for AVX2.
@@ -34,7 +36,7 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 /// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
-        ($($dtype:ident up to $top:literal: $load:path $(as $beside:path)?),+ $(,)?) => {
+        ($($dtype:ident up to $top:literal: $load:path $(as $words:path, $two_blocks:path)?),+ $(,)?) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
                     #[derive(Clone, Copy)]
@@ -57,9 +59,15 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
 
                         $(
                             #[inline(always)]
-                            unsafe fn beside(chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Option<[Scales; SIDE_BY_SIDE]> {
+                            unsafe fn words(chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Words {
                                 // SAFETY: AVX2 is there: this function's contract.
-                                Some(unsafe { $beside(chunks) })
+                                unsafe { $words(chunks) }
+                            }
+
+                            #[inline(always)]
+                            unsafe fn two_blocks(chunk: &Self::Chunk, i: usize) -> [__m256i; 2] {
+                                // SAFETY: AVX2 is there: this function's contract.
+                                unsafe { $two_blocks(chunk, i) }
                             }
                         )?
                     }
@@ -97,8 +105,8 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
         Q8_0 up to 255: weights::of_32::q8_0,
         Q2_K up to 3: weights::k::q2_k,
         Q3_K up to 7: weights::k::q3_k,
-        Q4_K up to 15: weights::k::q4_k as weights::k::beside,
-        Q5_K up to 31: weights::k::q5_k as weights::k::beside,
+        Q4_K up to 15: weights::k::q4_k as weights::k::words, weights::k::q4_k_blocks,
+        Q5_K up to 31: weights::k::q5_k as weights::k::words, weights::k::q5_k_blocks,
         Q6_K up to 63: weights::k::q6_k,
         IQ1_S up to 18: weights::iq::iq1_s,
         IQ1_M up to 18: weights::iq::iq1_m,
@@ -123,6 +131,8 @@ trait Format: Copy {
     const SIGNED: bool = Self::TOP > 127;
     const RAISE: i16 = raise(Self::DTYPE) as i16;
     const UNITS: bool = quant::has_units(Self::DTYPE);
+    /// Whether sums of eight products fit sixteen bits, with blocks of 32 whose scales and offsets are integers: Q4_K, Q5_K.
+    const SHORT: bool = Self::WIDE && Self::UNITS && Self::OFFSET && Self::TOP * 127 * 8 <= 0x7fff;
     /// The bytes of 256 weights.
     type Chunk;
 
@@ -133,13 +143,22 @@ trait Format: Copy {
     /// Only inside [`vectorize`].
     unsafe fn load(chunk: &Self::Chunk) -> Weights;
 
-    /// The scales of four rows' chunks, where a type has a better way for four than [`Format::load`].
+    /// The scales of four rows' chunks, of a type that is [`Format::SHORT`].
     ///
     /// # Safety
     /// Only inside [`vectorize`].
     #[inline(always)]
-    unsafe fn beside(_chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Option<[Scales; SIDE_BY_SIDE]> {
-        None
+    unsafe fn words(_chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Words {
+        Words::ZERO
+    }
+
+    /// The codes of blocks 2 i and 2 i + 1, of a type that is [`Format::SHORT`].
+    ///
+    /// # Safety
+    /// Only inside [`vectorize`].
+    #[inline(always)]
+    unsafe fn two_blocks(_chunk: &Self::Chunk, _i: usize) -> [__m256i; 2] {
+        Weights::ZERO.codes.as_chunks().0[0]
     }
 }
 
@@ -232,6 +251,20 @@ fn add_32(a: __m256i, b: __m256i) -> __m256i {
     _mm256_add_epi32(evens(a, b), odds(a, b))
 }
 
+/// In each lane a0 + a2, b0 + b2, a1 + a3, b1 + b3.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_pairs_32(a: __m256i, b: __m256i) -> __m256i {
+    _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b))
+}
+
+/// In each lane a0 + a2, a1 + a3, b0 + b2, b1 + b3.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_pairs_64(a: __m256i, b: __m256i) -> __m256i {
+    _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b))
+}
+
 /// The 16-bit halves of each lane of `a` added, then those of `b`.
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -269,7 +302,7 @@ fn sums_of_32<F: Format>(codes: &[__m256i; 8], x: &[i8; CHUNK]) -> __m256i {
         } else if F::TOP * 127 * 4 <= 0x7fff {
             add_32(widen(add_16(a, b)), widen(add_16(c, d)))
         } else {
-            add_32(add_32(widen(a), widen(b)), add_32(widen(c), widen(d)))
+            add_pairs_64(add_pairs_32(widen(a), widen(b)), add_pairs_32(widen(c), widen(d)))
         };
     }
     // Each sum's halves are in the two lanes.
@@ -381,7 +414,7 @@ fn unit_sums<F: Format>(codes: &[__m256i; 8], w: &Scales, x: &Units<'_>) -> [__m
 #[target_feature(enable = "avx2")]
 #[inline]
 fn add_up([a, b, c, d]: [__m256i; 4]) -> __m128i {
-    let fours = add_32(add_32(a, b), add_32(c, d));
+    let fours = add_pairs_64(add_pairs_32(a, b), add_pairs_32(c, d));
     _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256::<1>(fours))
 }
 
@@ -416,28 +449,35 @@ fn side_by_side<F: Format, const T: usize>(
     // Bytes from four rows to those to be asked for: whole steps, and far enough to arrive in time.
     let step_bytes = (SIDE_BY_SIDE * rows[0].data.len()).max(1);
     let ahead = step_bytes * (AHEAD / step_bytes).max(1);
+    let mut pending = [Pending::ZERO; T];
     for chunk in 0..whole {
         let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
-        // SAFETY: AVX2 is there, as for this function.
-        let beside = unsafe { F::beside(w) };
-        step::<F, T>(
-            #[inline(always)]
-            |r| {
-                // SAFETY: as above.
-                let mut loaded = unsafe { F::load(w[r]) };
-                if let Some(beside) = &beside {
-                    loaded.scales = beside[r];
-                }
-                loaded
-            },
-            x,
-            chunk,
-            &mut out,
-        );
+        if F::SHORT {
+            let Some(x) = chunks(x, chunk) else { break };
+            // Added up beside the next chunk's products, lest the processor wait for one sum after another.
+            for t in 0..T {
+                out[t] = pending[t].add_to(out[t]);
+            }
+            pending = Pending::new::<F, T>(w, &x);
+        } else {
+            // SAFETY: AVX2 is there, as for this function.
+            step::<F, T>(
+                #[inline(always)]
+                |r| unsafe { F::load(w[r]) },
+                x,
+                chunk,
+                &mut out,
+            );
+        }
         // The same columns of four rows to come, for the second-level cache: the hardware's own prefetchers stop at the
         // end of a page, and start anew with every row.
         for w in w {
             prefetch::<_MM_HINT_T1, _>(core::ptr::from_ref(w).wrapping_byte_add(ahead));
+        }
+    }
+    if F::SHORT {
+        for t in 0..T {
+            out[t] = pending[t].add_to(out[t]);
         }
     }
     for chunk in whole..cols.div_ceil(CHUNK) {

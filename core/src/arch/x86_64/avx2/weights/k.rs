@@ -1,6 +1,7 @@
 //! The K types.
 
 use super::super::super::bytes::{load128, load256_at, q3_k_scales, q4_k_scales, u16_at};
+use super::super::short::Words;
 use super::{Scales, Weights, high, left, low, right};
 use core::arch::x86_64::*;
 
@@ -20,13 +21,13 @@ fn with_scales(block: &[u8], codes: [__m256i; 8]) -> Weights {
     Weights { codes, scales: scales(_mm_set_epi64x(m.cast_signed(), sc.cast_signed()), block) }
 }
 
-/// As [`with_scales`], of four rows at once.
+/// Q4_K's and Q5_K's scales and offsets of four rows.
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4]) -> [Scales; 4] {
+pub(in super::super) fn words<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4]) -> Words {
     let [[a], [b], [c], [d]] = chunks;
     // A lane a row: d, dmin (f16), and twelve bytes a, b, c; see `q4_k_scales`.
-    let heads = [_mm256_set_m128i(load128(b, 0), load128(a, 0)), _mm256_set_m128i(load128(d, 0), load128(c, 0))];
+    let heads = [_mm256_set_m128i(load128(c, 0), load128(a, 0)), _mm256_set_m128i(load128(d, 0), load128(b, 0))];
     let lanes = |a, b, c, d| _mm256_broadcastsi128_si256(_mm_setr_epi32(a, b, c, d));
     let mut numbers = [_mm256_setzero_si256(); 2];
     for i in 0..2 {
@@ -39,23 +40,34 @@ pub(in super::super) fn beside<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4
         let lower = _mm256_and_si256(_mm256_srlv_epi32(cc, lanes(0, 0, 0, 4)), _mm256_set1_epi8(15));
         numbers[i] = _mm256_or_si256(upper, lower);
     }
-    [
-        scales(_mm256_castsi256_si128(numbers[0]), a),
-        scales(_mm256_extracti128_si256::<1>(numbers[0]), b),
-        scales(_mm256_castsi256_si128(numbers[1]), c),
-        scales(_mm256_extracti128_si256::<1>(numbers[1]), d),
-    ]
+    let units = _mm256_unpacklo_epi32(heads[0], heads[1]);
+    let units = _mm_unpacklo_epi64(_mm256_castsi256_si128(units), _mm256_extracti128_si256::<1>(units));
+    Words { numbers, units }
 }
 
-/// 128 bytes: of each 32 the low nibbles, then the high ones.
+/// Blocks 2 i and 2 i + 1 of Q4_K: of 32 bytes the low nibbles, and the high ones.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn nibbles_of_32(packed: &[u8]) -> [__m256i; 8] {
+pub(in super::super) fn q4_k_blocks([block]: &[[u8; 144]; 1], i: usize) -> [__m256i; 2] {
+    let packed = load256_at(block, 16 + 32 * i);
+    [low(packed), high(packed)]
+}
+
+/// Blocks 2 i and 2 i + 1 of Q5_K: as Q4_K's, with bits 2 i and 2 i + 1 of 32 other bytes above them.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q5_k_blocks([block]: &[[u8; 176]; 1], i: usize) -> [__m256i; 2] {
+    let (packed, plane) = (load256_at(block, 48 + 32 * i), load256_at(block, 16));
+    [with_bit(low(packed), plane, 2 * i, 4), with_bit(high(packed), plane, 2 * i + 1, 4)]
+}
+
+/// All blocks, which come two by two.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn all(two_blocks: impl Fn(usize) -> [__m256i; 2]) -> [__m256i; 8] {
     let mut codes = [_mm256_setzero_si256(); 8];
     for i in 0..4 {
-        let packed = load256_at(packed, 32 * i);
-        codes[2 * i] = low(packed);
-        codes[2 * i + 1] = high(packed);
+        [codes[2 * i], codes[2 * i + 1]] = two_blocks(i);
     }
     codes
 }
@@ -74,15 +86,12 @@ fn two_bits(packed: &[u8]) -> [__m256i; 8] {
     codes
 }
 
-/// `codes`, with bit k of byte i of `plane` as bit `bit` of weight 32 k + i.
+/// `codes`, with bit `from` of each byte of `plane` as bit `to`.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn with_plane(mut codes: [__m256i; 8], plane: __m256i, bit: usize) -> [__m256i; 8] {
-    for k in 0..8 {
-        let moved = if k < bit { left(plane, bit - k) } else { right(plane, k - bit) };
-        codes[k] = _mm256_or_si256(codes[k], _mm256_and_si256(moved, _mm256_set1_epi8(1 << bit)));
-    }
-    codes
+fn with_bit(codes: __m256i, plane: __m256i, from: usize, to: usize) -> __m256i {
+    let moved = if from < to { left(plane, to - from) } else { right(plane, from - to) };
+    _mm256_or_si256(codes, _mm256_and_si256(moved, _mm256_set1_epi8(1 << to)))
 }
 
 #[target_feature(enable = "avx2")]
@@ -100,20 +109,31 @@ pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
-    let codes = with_plane(two_bits(&block[32..96]), load256_at(block, 0), 2);
+    let (mut codes, plane) = (two_bits(&block[32..96]), load256_at(block, 0));
+    for k in 0..8 {
+        codes[k] = with_bit(codes[k], plane, k, 2);
+    }
     Weights::of_16(codes, _mm256_cvtepi8_epi16(q3_k_scales(block)), u16_at(block, 108))
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn q4_k([block]: &[[u8; 144]; 1]) -> Weights {
-    with_scales(block, nibbles_of_32(&block[16..]))
+pub(in super::super) fn q4_k(chunk: &[[u8; 144]; 1]) -> Weights {
+    let codes = all(
+        #[inline(always)]
+        |i| q4_k_blocks(chunk, i),
+    );
+    with_scales(&chunk[0], codes)
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn q5_k([block]: &[[u8; 176]; 1]) -> Weights {
-    with_scales(block, with_plane(nibbles_of_32(&block[48..]), load256_at(block, 16), 4))
+pub(in super::super) fn q5_k(chunk: &[[u8; 176]; 1]) -> Weights {
+    let codes = all(
+        #[inline(always)]
+        |i| q5_k_blocks(chunk, i),
+    );
+    with_scales(&chunk[0], codes)
 }
 
 #[target_feature(enable = "avx2")]
