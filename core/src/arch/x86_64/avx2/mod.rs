@@ -446,9 +446,6 @@ fn side_by_side<F: Format, const T: usize>(
     }
     let [a, b, c, d] = of_row;
     let whole = (cols / CHUNK).min(a.len()).min(b.len()).min(c.len()).min(d.len());
-    // Bytes from four rows to those to be asked for: whole steps, and far enough to arrive in time.
-    let step_bytes = (SIDE_BY_SIDE * rows[0].data.len()).max(1);
-    let ahead = step_bytes * (AHEAD / step_bytes).max(1);
     // Sums are added up beside the next chunk's products, lest the processor wait for one after another.
     let (mut pending, mut pending_units) = ([Pending::ZERO; T], [PendingUnits::ZERO; T]);
     for chunk in 0..whole {
@@ -473,11 +470,10 @@ fn side_by_side<F: Format, const T: usize>(
                 &mut out,
             );
         }
-        // The same columns of four rows to come, for the second-level cache: the hardware's own prefetchers stop at the
-        // end of a page, and start anew with every row.
-        for w in w {
-            prefetch::<_MM_HINT_T1, _>(core::ptr::from_ref(w).wrapping_byte_add(ahead));
-        }
+        // As many bytes of rows to come, in the order in which they lie, for the second-level cache: the hardware's own
+        // prefetchers stop at the end of a page, and start anew with every row.
+        let next = rows[0].data.as_ptr().wrapping_add(AHEAD + chunk * size_of::<[F::Chunk; SIDE_BY_SIDE]>());
+        prefetch::<_MM_HINT_T1, [F::Chunk; SIDE_BY_SIDE]>(next.cast());
     }
     for t in 0..T {
         if F::SHORT {
