@@ -446,27 +446,23 @@ fn side_by_side<F: Format, const T: usize>(
     }
     let [a, b, c, d] = of_row;
     let whole = (cols / CHUNK).min(a.len()).min(b.len()).min(c.len()).min(d.len());
-    // Sums are added up beside the next chunk's products, lest the processor wait for one after another.
-    let (mut pending, mut pending_units) = ([Pending::ZERO; T], [PendingUnits::ZERO; T]);
+    let mut pending = [Pending::ZERO; T];
     for chunk in 0..whole {
         let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
-        let Some(x) = chunks(x, chunk) else { break };
         if F::SHORT {
+            let Some(x) = chunks(x, chunk) else { break };
+            // Added up beside the next chunk's products, lest the processor wait for one sum after another.
             for t in 0..T {
                 out[t] = pending[t].add_to(out[t]);
             }
             pending = Pending::new::<F, T>(w, &x);
-        } else if F::UNITS {
-            for t in 0..T {
-                out[t] = pending_units[t].add_to::<F>(out[t]);
-            }
-            pending_units = PendingUnits::new::<F, T>(w, &x);
         } else {
-            step_blocks::<F, T>(
-                // SAFETY: AVX2 is there, as for this function.
+            // SAFETY: AVX2 is there, as for this function.
+            step::<F, T>(
                 #[inline(always)]
                 |r| unsafe { F::load(w[r]) },
-                &x,
+                x,
+                chunk,
                 &mut out,
             );
         }
@@ -475,18 +471,14 @@ fn side_by_side<F: Format, const T: usize>(
         let next = rows[0].data.as_ptr().wrapping_add(AHEAD + chunk * size_of::<[F::Chunk; SIDE_BY_SIDE]>());
         prefetch::<_MM_HINT_T1, [F::Chunk; SIDE_BY_SIDE]>(next.cast());
     }
-    for t in 0..T {
-        if F::SHORT {
+    if F::SHORT {
+        for t in 0..T {
             out[t] = pending[t].add_to(out[t]);
-        } else if F::UNITS {
-            out[t] = pending_units[t].add_to::<F>(out[t]);
         }
     }
-    // Types with units have whole chunks alone.
     for chunk in whole..cols.div_ceil(CHUNK) {
-        let Some(x) = chunks(x, chunk) else { break };
         let start = chunk * CHUNK;
-        step_blocks::<F, T>(|r| weights::generic::<F>(rows[r], start, CHUNK.min(cols - start)), &x, &mut out);
+        step::<F, T>(|r| weights::generic::<F>(rows[r], start, CHUNK.min(cols - start)), x, chunk, &mut out);
     }
     let mut values = [[0.0; SIDE_BY_SIDE]; T];
     for t in 0..T {
@@ -496,7 +488,23 @@ fn side_by_side<F: Format, const T: usize>(
     values
 }
 
-/// One chunk of four rows against T activations, of a type without units.
+/// One chunk of four rows against T activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+fn step<F: Format, const T: usize>(
+    load: impl Fn(usize) -> Weights,
+    x: &[RowX<'_>; T],
+    chunk: usize,
+    out: &mut [__m128; T],
+) {
+    let Some(x) = chunks(x, chunk) else { return };
+    if F::UNITS {
+        step_units::<F, T>(load, &x, out);
+    } else {
+        step_blocks::<F, T>(load, &x, out);
+    }
+}
+
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
 fn step_blocks<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[ChunkX<'_>; T], out: &mut [__m128; T]) {
@@ -528,65 +536,32 @@ fn block_units(dtype: DType, [a, b, c, d]: [u16; 4]) -> __m128 {
     _mm_mul_ps(units, _mm_set1_ps(unit_factor(dtype)))
 }
 
-/// One chunk of four rows against one activation, of a type with units, before its sums are added up.
-#[derive(Clone, Copy)]
-struct PendingUnits {
-    /// By row, to be added up.
-    sums: [__m256i; SIDE_BY_SIDE],
-    /// As the sums, for types with offsets.
-    offsets: [__m256i; SIDE_BY_SIDE],
-    /// By row what sums are times, then what the offsets' are.
-    units: [__m128; 2],
-}
-
-impl PendingUnits {
-    /// Nothing: adds 0.
-    const ZERO: Self = {
-        // SAFETY: vectors of zeros are values, whatever the instructions.
-        unsafe { core::mem::zeroed() }
-    };
-
-    #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
-    #[inline]
-    fn new<F: Format, const T: usize>(chunks: [&F::Chunk; SIDE_BY_SIDE], x: &[ChunkX<'_>; T]) -> [Self; T] {
-        let mut units = [Units::new::<F>(x[0]); T];
-        for t in 1..T {
-            units[t] = Units::new::<F>(x[t]);
-        }
-        // Scales first: processors run ahead by less than a chunk.
-        let mut scales = [Weights::ZERO.scales; SIDE_BY_SIDE];
-        for r in 0..SIDE_BY_SIDE {
-            // SAFETY: AVX2 is there, as for this function.
-            scales[r] = unsafe { F::load(chunks[r]) }.scales;
-        }
-        let [a, b, c, d] = scales;
-        let of = |i: usize| block_units(F::DTYPE, [a.units[i], b.units[i], c.units[i], d.units[i]]);
-        let block_units = [of(0), of(1)];
-        let mut all = [Self::ZERO; T];
-        for t in 0..T {
-            for i in 0..2 {
-                all[t].units[i] = _mm_mul_ps(block_units[i], _mm_set1_ps(x[t].of.unit));
-            }
-        }
-        for r in 0..SIDE_BY_SIDE {
-            // SAFETY: as above.
-            let codes = unsafe { F::load(chunks[r]) }.codes;
-            for t in 0..T {
-                [all[t].sums[r], all[t].offsets[r]] = unit_sums::<F>(&codes, &scales[r], &units[t]);
-            }
-        }
-        all
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+fn step_units<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[ChunkX<'_>; T], out: &mut [__m128; T]) {
+    let mut units = [Units::new::<F>(x[0]); T];
+    for t in 1..T {
+        units[t] = Units::new::<F>(x[t]);
     }
-
-    /// `sum + unit * f32(sums) [ - offset_unit * f32(offsets) ]`
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn add_to<F: Format>(&self, sum: __m128) -> __m128 {
-        let mut chunk = _mm_mul_ps(self.units[0], _mm_cvtepi32_ps(add_up(self.sums)));
-        if F::OFFSET {
-            // The unit itself is -dmin.
-            chunk = _mm_sub_ps(chunk, _mm_mul_ps(self.units[1], _mm_cvtepi32_ps(add_up(self.offsets))));
+    let mut sums = [[_mm256_setzero_si256(); SIDE_BY_SIDE]; T];
+    let mut offset_sums = sums;
+    let mut f16 = [[0; SIDE_BY_SIDE]; 2];
+    for r in 0..SIDE_BY_SIDE {
+        let w = load(r);
+        (f16[0][r], f16[1][r]) = (w.scales.units[0], w.scales.units[1]);
+        for t in 0..T {
+            [sums[t][r], offset_sums[t][r]] = unit_sums::<F>(&w.codes, &w.scales, &units[t]);
         }
-        _mm_add_ps(sum, chunk)
+    }
+    let (unit, offset_unit) = (block_units(F::DTYPE, f16[0]), block_units(F::DTYPE, f16[1]));
+    for t in 0..T {
+        let x_unit = _mm_set1_ps(x[t].of.unit);
+        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t])));
+        if F::OFFSET {
+            // units[1] is -dmin.
+            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_unit), _mm_cvtepi32_ps(add_up(offset_sums[t])));
+            chunk = _mm_sub_ps(chunk, offset);
+        }
+        out[t] = _mm_add_ps(out[t], chunk);
     }
 }
