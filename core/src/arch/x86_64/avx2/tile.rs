@@ -64,7 +64,7 @@ fn store(to: &mut [Number; 8], values: __m256i) {
 }
 
 /// Codes as [four codes][row], or where they are signed as [half][two codes][8 rows] of each eight rows; scales and offsets as
-/// [block][row].
+/// [block][row]; where scales are integers, the offsets of two neighbours (of 16, or of 32 if the type's blocks are) in one.
 #[target_feature(enable = "avx2")]
 pub(super) fn seal<F: Format>(placed: &Placed, tile: &mut Tile) {
     for (half, rows) in placed.codes.as_chunks::<8>().0.iter().enumerate() {
