@@ -36,7 +36,7 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 /// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
-        ($($dtype:ident up to $top:literal: $load:path $(as $words:path, $two_blocks:path)?),+ $(,)?) => {
+        ($($dtype:ident up to $top:literal: $codes:path, $scales:path $(as $words:path)?),+ $(,)?) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
                     #[derive(Clone, Copy)]
@@ -52,9 +52,15 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                         }
 
                         #[inline(always)]
-                        unsafe fn load(chunk: &Self::Chunk) -> Weights {
+                        unsafe fn codes(chunk: &Self::Chunk, i: usize) -> __m256i {
                             // SAFETY: AVX2 is there: this function's contract.
-                            unsafe { $load(chunk).with_raise::<Self>() }
+                            unsafe { $codes(chunk, i) }
+                        }
+
+                        #[inline(always)]
+                        unsafe fn scales(chunk: &Self::Chunk) -> Scales {
+                            // SAFETY: AVX2 is there: this function's contract.
+                            unsafe { $scales(chunk) }
                         }
 
                         $(
@@ -62,12 +68,6 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                             unsafe fn words(chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Words {
                                 // SAFETY: AVX2 is there: this function's contract.
                                 unsafe { $words(chunks) }
-                            }
-
-                            #[inline(always)]
-                            unsafe fn two_blocks(chunk: &Self::Chunk, i: usize) -> [__m256i; 2] {
-                                // SAFETY: AVX2 is there: this function's contract.
-                                unsafe { $two_blocks(chunk, i) }
                             }
                         )?
                     }
@@ -86,8 +86,12 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                             &[]
                         }
 
-                        unsafe fn load(_: &Self::Chunk) -> Weights {
-                            Weights::ZERO
+                        unsafe fn codes(_: &Self::Chunk, _: usize) -> __m256i {
+                            Scales::ZERO.scales
+                        }
+
+                        unsafe fn scales(_: &Self::Chunk) -> Scales {
+                            Scales::ZERO
                         }
                     }
                     run(level, Unpacked, work, columns)
@@ -97,27 +101,28 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
             }
         };
     }
+    use weights::{iq, k, of_32};
     by_type!(
-        Q4_0 up to 15: weights::of_32::q4_0,
-        Q4_1 up to 15: weights::of_32::q4_1,
-        Q5_0 up to 31: weights::of_32::q5_0,
-        Q5_1 up to 31: weights::of_32::q5_1,
-        Q8_0 up to 255: weights::of_32::q8_0,
-        Q2_K up to 3: weights::k::q2_k,
-        Q3_K up to 7: weights::k::q3_k,
-        Q4_K up to 15: weights::k::q4_k as weights::k::words, weights::k::q4_k_blocks,
-        Q5_K up to 31: weights::k::q5_k as weights::k::words, weights::k::q5_k_blocks,
-        Q6_K up to 63: weights::k::q6_k,
-        IQ1_S up to 18: weights::iq::iq1_s,
-        IQ1_M up to 18: weights::iq::iq1_m,
-        IQ2_XXS up to 86: weights::iq::iq2_xxs,
-        IQ2_XS up to 86: weights::iq::iq2_xs,
-        IQ2_S up to 86: weights::iq::iq2_s,
-        IQ3_XXS up to 124: weights::iq::iq3_xxs,
-        IQ3_S up to 30: weights::iq::iq3_s,
-        IQ4_NL up to 255: weights::of_32::iq4_nl,
-        IQ4_XS up to 255: weights::iq::iq4_xs,
-        MXFP4 up to 24: weights::of_32::mxfp4,
+        Q4_0 up to 15: of_32::q4_0, of_32::scales,
+        Q4_1 up to 15: of_32::q4_1, of_32::scales_offsets,
+        Q5_0 up to 31: of_32::q5_0, of_32::scales,
+        Q5_1 up to 31: of_32::q5_1, of_32::scales_offsets,
+        Q8_0 up to 255: of_32::q8_0, of_32::scales,
+        Q2_K up to 3: k::q2_k, k::q2_k_scales,
+        Q3_K up to 7: k::q3_k, k::q3_k_scales,
+        Q4_K up to 15: k::q4_k, k::scales_offsets as k::words,
+        Q5_K up to 31: k::q5_k, k::scales_offsets as k::words,
+        Q6_K up to 63: k::q6_k, k::q6_k_scales,
+        IQ1_S up to 18: iq::iq1_s, iq::iq1_s_scales,
+        IQ1_M up to 18: iq::iq1_m, iq::iq1_m_scales,
+        IQ2_XXS up to 86: iq::iq2_xxs, iq::iq2_xxs_scales,
+        IQ2_XS up to 86: iq::iq2_xs, iq::iq2_xs_scales,
+        IQ2_S up to 86: iq::iq2_s, iq::iq2_s_scales,
+        IQ3_XXS up to 124: iq::iq3_xxs, iq::iq3_xxs_scales,
+        IQ3_S up to 30: iq::iq3_s, iq::iq3_s_scales,
+        IQ4_NL up to 255: of_32::iq4_nl, of_32::scales,
+        IQ4_XS up to 255: iq::iq4_xs, iq::iq4_xs_scales,
+        MXFP4 up to 24: of_32::mxfp4, of_32::mxfp4_scales,
     );
 }
 
@@ -131,6 +136,9 @@ trait Format: Copy {
     const SIGNED: bool = Self::TOP > 127;
     const RAISE: i16 = raise(Self::DTYPE) as i16;
     const UNITS: bool = quant::has_units(Self::DTYPE);
+    /// Whether signs lie apart from the codes. Few activations take them on, in the codes' stead.
+    const APART: bool =
+        matches!(Self::DTYPE, DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S);
     /// Whether sums of eight products fit sixteen bits, with blocks of 32 whose scales and offsets are integers: Q4_K, Q5_K.
     const SHORT: bool = Self::WIDE && Self::UNITS && Self::OFFSET && Self::TOP * 127 * 8 <= 0x7fff;
     /// The bytes of 256 weights.
@@ -139,9 +147,15 @@ trait Format: Copy {
     /// A row's whole chunks, as far as they can be loaded where they lie.
     fn chunks(row: &[u8]) -> &[Self::Chunk];
 
+    /// Codes 32 `i` to 32 `i` + 31: raised, or signed, or without signs that lie apart.
+    ///
     /// # Safety
     /// Only inside [`vectorize`].
-    unsafe fn load(chunk: &Self::Chunk) -> Weights;
+    unsafe fn codes(chunk: &Self::Chunk, i: usize) -> __m256i;
+
+    /// # Safety
+    /// Only inside [`vectorize`].
+    unsafe fn scales(chunk: &Self::Chunk) -> Scales;
 
     /// The scales of four rows' chunks, of a type that is [`Format::SHORT`].
     ///
@@ -150,15 +164,6 @@ trait Format: Copy {
     #[inline(always)]
     unsafe fn words(_chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Words {
         Words::ZERO
-    }
-
-    /// The codes of blocks 2 i and 2 i + 1, of a type that is [`Format::SHORT`].
-    ///
-    /// # Safety
-    /// Only inside [`vectorize`].
-    #[inline(always)]
-    unsafe fn two_blocks(_chunk: &Self::Chunk, _i: usize) -> [__m256i; 2] {
-        Weights::ZERO.codes.as_chunks().0[0]
     }
 }
 
@@ -192,7 +197,7 @@ impl<F: Format> Isa for Avx2<F> {
                 Some(chunk) => {
                     // Sixteen rows at a time are more streams than the hardware follows.
                     prefetch::<_MM_HINT_T0, _>(core::ptr::from_ref(chunk).wrapping_add(2));
-                    tile::place::<F>(r, &F::load(chunk), placed);
+                    tile::place::<F>(r, &weights::load::<F>(chunk), placed);
                 }
                 None => tile::place::<F>(r, &weights::generic::<F>(row, start, len), placed),
             }
@@ -384,30 +389,46 @@ impl<'a> Units<'a> {
     }
 }
 
-/// What is to be added up of a chunk of one row: the products of the codes, times the scales and multiples; then those of
-/// the offsets, where the type has them.
-#[target_feature(enable = "avx2")]
+/// What is to be added up of a chunk of one row, by activation: the products of the codes, times the scales and multiples;
+/// then those of the offsets, where the type has them. And the f16 of the units.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-fn unit_sums<F: Format>(codes: &[__m256i; 8], w: &Scales, x: &Units<'_>) -> [__m256i; 2] {
-    let scales = _mm256_mullo_epi16(w.scales, x.multiples);
-    let offsets = _mm256_madd_epi16(if F::WIDE { scales } else { w.offsets }, x.sums);
-    let lanes = [_mm256_permute2x128_si256::<0x00>(scales, scales), _mm256_permute2x128_si256::<0x11>(scales, scales)];
-    let mut sums = _mm256_setzero_si256();
+fn unit_sums<F: Format, const T: usize>(chunk: &F::Chunk, x: &[Units<'_>; T]) -> ([[__m256i; 2]; T], [u16; 2]) {
+    // SAFETY: AVX2 is there, as for this function.
+    let mut w = unsafe { F::scales(chunk) };
+    let negative = w.negative();
+    if !F::APART {
+        w = w.with_raise::<F>();
+    }
+    let mut all = [[_mm256_setzero_si256(); 2]; T];
+    let mut lanes = all;
+    for t in 0..T {
+        let scales = _mm256_mullo_epi16(w.scales, x[t].multiples);
+        all[t][1] = _mm256_madd_epi16(if F::WIDE { scales } else { w.offsets }, x[t].sums);
+        if F::RAISE != 0 && !F::APART {
+            // Types with offsets of their own are not raised.
+            all[t][0] = all[t][1];
+        }
+        lanes[t] =
+            [_mm256_permute2x128_si256::<0x00>(scales, scales), _mm256_permute2x128_si256::<0x11>(scales, scales)];
+    }
     for i in 0..8 {
-        let pairs = pairs::<F>(codes[i], load256(&x.codes.as_chunks().0[i]));
+        // SAFETY: as above.
+        let codes = unsafe { F::codes(chunk, i) };
         // The scale of each half's sixteen codes.
         let (lane, number) = if F::WIDE { (0, [i, i]) } else { (i / 4, [2 * (i % 4), 2 * (i % 4) + 1]) };
         let number = _mm256_set_m128i(_mm_set1_epi16(number[1] as i16), _mm_set1_epi16(number[0] as i16));
         let bytes = _mm256_add_epi16(_mm256_set1_epi16(0x0100), _mm256_mullo_epi16(number, _mm256_set1_epi16(0x0202)));
-        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_shuffle_epi8(lanes[lane], bytes)));
+        for t in 0..T {
+            let mut x = load256(&x[t].codes.as_chunks().0[i]);
+            if F::APART {
+                x = _mm256_sign_epi8(x, _mm256_or_si256(negative[i], _mm256_set1_epi8(1)));
+            }
+            let scaled = _mm256_madd_epi16(pairs::<F>(codes, x), _mm256_shuffle_epi8(lanes[t][lane], bytes));
+            all[t][0] = _mm256_add_epi32(all[t][0], scaled);
+        }
     }
-    if F::OFFSET {
-        [sums, offsets]
-    } else if F::RAISE != 0 {
-        [_mm256_add_epi32(sums, offsets), offsets]
-    } else {
-        [sums, offsets]
-    }
+    (all, w.units)
 }
 
 /// The elements of each of four vectors added.
@@ -449,20 +470,20 @@ fn side_by_side<F: Format, const T: usize>(
     let mut pending = [Pending::ZERO; T];
     for chunk in 0..whole {
         let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
+        let Some(x) = chunks(x, chunk) else { break };
         if F::SHORT {
-            let Some(x) = chunks(x, chunk) else { break };
             // Added up beside the next chunk's products, lest the processor wait for one sum after another.
             for t in 0..T {
                 out[t] = pending[t].add_to(out[t]);
             }
             pending = Pending::new::<F, T>(w, &x);
+        } else if F::UNITS {
+            step_units::<F, T>(w, &x, &mut out);
         } else {
-            // SAFETY: AVX2 is there, as for this function.
-            step::<F, T>(
+            step_blocks::<F, T>(
                 #[inline(always)]
-                |r| unsafe { F::load(w[r]) },
-                x,
-                chunk,
+                |r| weights::load::<F>(w[r]),
+                &x,
                 &mut out,
             );
         }
@@ -478,7 +499,8 @@ fn side_by_side<F: Format, const T: usize>(
     }
     for chunk in whole..cols.div_ceil(CHUNK) {
         let start = chunk * CHUNK;
-        step::<F, T>(|r| weights::generic::<F>(rows[r], start, CHUNK.min(cols - start)), x, chunk, &mut out);
+        let Some(x) = chunks(x, chunk) else { break };
+        step_blocks::<F, T>(|r| weights::generic::<F>(rows[r], start, CHUNK.min(cols - start)), &x, &mut out);
     }
     let mut values = [[0.0; SIDE_BY_SIDE]; T];
     for t in 0..T {
@@ -488,23 +510,7 @@ fn side_by_side<F: Format, const T: usize>(
     values
 }
 
-/// One chunk of four rows against T activations.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
-#[inline]
-fn step<F: Format, const T: usize>(
-    load: impl Fn(usize) -> Weights,
-    x: &[RowX<'_>; T],
-    chunk: usize,
-    out: &mut [__m128; T],
-) {
-    let Some(x) = chunks(x, chunk) else { return };
-    if F::UNITS {
-        step_units::<F, T>(load, &x, out);
-    } else {
-        step_blocks::<F, T>(load, &x, out);
-    }
-}
-
+/// One chunk of four rows against T activations, of a type without units.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
 fn step_blocks<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[ChunkX<'_>; T], out: &mut [__m128; T]) {
@@ -527,39 +533,44 @@ fn step_blocks<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[
     }
 }
 
-/// The units of four blocks of 256, from their f16.
+/// The units of four blocks of 256, from their f16, the first the lowest.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn block_units(dtype: DType, [a, b, c, d]: [u16; 4]) -> __m128 {
-    let bits = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
-    let units = _mm_cvtph_ps(_mm_cvtsi64_si128(bits.cast_signed()));
-    _mm_mul_ps(units, _mm_set1_ps(unit_factor(dtype)))
+fn block_units(dtype: DType, f16: u64) -> __m128 {
+    _mm_mul_ps(_mm_cvtph_ps(_mm_cvtsi64_si128(f16.cast_signed())), _mm_set1_ps(unit_factor(dtype)))
 }
 
+/// One chunk of four rows against T activations, of a type with units.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-fn step_units<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[ChunkX<'_>; T], out: &mut [__m128; T]) {
+fn step_units<F: Format, const T: usize>(
+    chunks: [&F::Chunk; SIDE_BY_SIDE],
+    x: &[ChunkX<'_>; T],
+    out: &mut [__m128; T],
+) {
     let mut units = [Units::new::<F>(x[0]); T];
     for t in 1..T {
         units[t] = Units::new::<F>(x[t]);
     }
-    let mut sums = [[_mm256_setzero_si256(); SIDE_BY_SIDE]; T];
-    let mut offset_sums = sums;
-    let mut f16 = [[0; SIDE_BY_SIDE]; 2];
+    let mut sums = [[[_mm256_setzero_si256(); SIDE_BY_SIDE]; 2]; T];
+    // In a register: reading four numbers at once just after they were written would have to wait.
+    let mut f16 = [0_u64; 2];
     for r in 0..SIDE_BY_SIDE {
-        let w = load(r);
-        (f16[0][r], f16[1][r]) = (w.scales.units[0], w.scales.units[1]);
-        for t in 0..T {
-            [sums[t][r], offset_sums[t][r]] = unit_sums::<F>(&w.codes, &w.scales, &units[t]);
+        let (of_row, units) = unit_sums::<F, T>(chunks[r], &units);
+        for i in 0..2 {
+            f16[i] = f16[i] >> 16 | u64::from(units[i]) << 48;
+            for t in 0..T {
+                sums[t][i][r] = of_row[t][i];
+            }
         }
     }
     let (unit, offset_unit) = (block_units(F::DTYPE, f16[0]), block_units(F::DTYPE, f16[1]));
     for t in 0..T {
         let x_unit = _mm_set1_ps(x[t].of.unit);
-        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t])));
+        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t][0])));
         if F::OFFSET {
             // units[1] is -dmin.
-            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_unit), _mm_cvtepi32_ps(add_up(offset_sums[t])));
+            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t][1])));
             chunk = _mm_sub_ps(chunk, offset);
         }
         out[t] = _mm_add_ps(out[t], chunk);

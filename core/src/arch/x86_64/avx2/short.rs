@@ -65,8 +65,11 @@ impl Pending {
         for half in 0..2 {
             let mut rows = [[_mm256_setzero_si256(); SIDE_BY_SIDE]; T];
             for r in 0..SIDE_BY_SIDE {
-                // SAFETY: as above.
-                let codes = unsafe { [F::two_blocks(chunks[r], 2 * half), F::two_blocks(chunks[r], 2 * half + 1)] };
+                let mut codes = [_mm256_setzero_si256(); 4];
+                for i in 0..4 {
+                    // SAFETY: as above.
+                    codes[i] = unsafe { F::codes(chunks[r], 4 * half + i) };
+                }
                 for t in 0..T {
                     rows[t][r] = sums_of_four_blocks::<F>(&codes, x[t].codes, half);
                 }
@@ -119,12 +122,12 @@ fn in_both_lanes(numbers: &[i16; 16]) -> [__m256i; 2] {
 /// Blocks 4 `half` to 4 `half` + 3: in each lane two sums of eight products of each.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn sums_of_four_blocks<F: Format>(codes: &[[__m256i; 2]; 2], x: &[i8; CHUNK], half: usize) -> __m256i {
+fn sums_of_four_blocks<F: Format>(codes: &[__m256i; 4], x: &[i8; CHUNK], half: usize) -> __m256i {
     let x = x.as_chunks().0;
     let mut twos = [_mm256_setzero_si256(); 2];
     for i in 0..2 {
         let b = 4 * half + 2 * i;
-        twos[i] = add_16(pairs::<F>(codes[i][0], load256(&x[b])), pairs::<F>(codes[i][1], load256(&x[b + 1])));
+        twos[i] = add_16(pairs::<F>(codes[2 * i], load256(&x[b])), pairs::<F>(codes[2 * i + 1], load256(&x[b + 1])));
     }
     let [a, b] = twos;
     _mm256_add_epi16(evens(a, b), odds(a, b))

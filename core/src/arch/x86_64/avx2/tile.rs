@@ -20,7 +20,7 @@ pub(super) fn place<F: Format>(r: usize, w: &Weights, placed: &mut Placed) {
         // SAFETY: 32 bytes are written.
         unsafe { _mm256_storeu_si256(codes[i].as_mut_ptr().cast(), w.codes[i]) };
     }
-    let Scales { scales, offsets, units } = w.scales;
+    let Scales { scales, offsets, units, .. } = w.scales;
     let to = placed.scales[r].as_chunks_mut::<8>().0;
     let offsets_to = &mut placed.offsets[r].as_chunks_mut::<8>().0[0];
     if !F::UNITS {
@@ -38,7 +38,7 @@ pub(super) fn place<F: Format>(r: usize, w: &Weights, placed: &mut Placed) {
         store(offsets_to, offsets);
     }
     for i in 0..2 {
-        placed.units[i][r] = _mm_cvtss_f32(block_units(F::DTYPE, [units[i], 0, 0, 0]));
+        placed.units[i][r] = _mm_cvtss_f32(block_units(F::DTYPE, units[i].into()));
     }
 }
 

@@ -1,25 +1,9 @@
 //! The K types.
 
-use super::super::super::bytes::{load128, load256_at, q3_k_scales, q4_k_scales, u16_at};
+use super::super::super::bytes::{self, load128, load256_at, q4_k_scales, u16_at};
 use super::super::short::Words;
-use super::{Scales, Weights, high, left, low, right};
+use super::{Scales, high, left, low, right};
 use core::arch::x86_64::*;
-
-/// Q4_K's and Q5_K's scales and offsets from their bytes, and the f16 before them.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn scales(numbers: __m128i, block: &[u8]) -> Scales {
-    let scales = _mm256_cvtepu8_epi16(numbers);
-    Scales { scales, offsets: _mm256_setzero_si256(), units: [u16_at(block, 0), u16_at(block, 2)] }
-}
-
-/// Codes with Q4_K's and Q5_K's scales.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn with_scales(block: &[u8], codes: [__m256i; 8]) -> Weights {
-    let (sc, m) = q4_k_scales(block);
-    Weights { codes, scales: scales(_mm_set_epi64x(m.cast_signed(), sc.cast_signed()), block) }
-}
 
 /// Q4_K's and Q5_K's scales and offsets of four rows.
 #[target_feature(enable = "avx2")]
@@ -45,45 +29,29 @@ pub(in super::super) fn words<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4]
     Words { numbers, units }
 }
 
-/// Blocks 2 i and 2 i + 1 of Q4_K: of 32 bytes the low nibbles, and the high ones.
+/// Q4_K's and Q5_K's.
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn q4_k_blocks([block]: &[[u8; 144]; 1], i: usize) -> [__m256i; 2] {
-    let packed = load256_at(block, 16 + 32 * i);
-    [low(packed), high(packed)]
+pub(in super::super) fn scales_offsets<const BYTES: usize>([block]: &[[u8; BYTES]; 1]) -> Scales {
+    let (sc, m) = q4_k_scales(block);
+    let scales = _mm256_cvtepu8_epi16(_mm_set_epi64x(m.cast_signed(), sc.cast_signed()));
+    Scales { scales, units: [u16_at(block, 0), u16_at(block, 2)], ..Scales::ZERO }
 }
 
-/// Blocks 2 i and 2 i + 1 of Q5_K: as Q4_K's, with bits 2 i and 2 i + 1 of 32 other bytes above them.
+/// Of each 32 bytes the low nibbles, then the high ones.
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn q5_k_blocks([block]: &[[u8; 176]; 1], i: usize) -> [__m256i; 2] {
-    let (packed, plane) = (load256_at(block, 48 + 32 * i), load256_at(block, 16));
-    [with_bit(low(packed), plane, 2 * i, 4), with_bit(high(packed), plane, 2 * i + 1, 4)]
+fn nibbles_of_32(packed: &[u8], i: usize) -> __m256i {
+    let packed = load256_at(packed, 32 * (i / 2));
+    if i.is_multiple_of(2) { low(packed) } else { high(packed) }
 }
 
-/// All blocks, which come two by two.
+/// Bits 2k, 2k + 1 of byte 32 h + j: of weight 128 h + 32 k + j.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn all(two_blocks: impl Fn(usize) -> [__m256i; 2]) -> [__m256i; 8] {
-    let mut codes = [_mm256_setzero_si256(); 8];
-    for i in 0..4 {
-        [codes[2 * i], codes[2 * i + 1]] = two_blocks(i);
-    }
-    codes
-}
-
-/// Bits 2k, 2k + 1 of byte 32 h + i: of weight 128 h + 32 k + i.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn two_bits(packed: &[u8]) -> [__m256i; 8] {
-    let mut codes = [_mm256_setzero_si256(); 8];
-    for h in 0..2 {
-        let packed = load256_at(packed, 32 * h);
-        for k in 0..4 {
-            codes[4 * h + k] = _mm256_and_si256(right(packed, 2 * k), _mm256_set1_epi8(3));
-        }
-    }
-    codes
+fn two_bits(packed: &[u8], i: usize) -> __m256i {
+    let (h, k) = (i / 4, i % 4);
+    _mm256_and_si256(right(load256_at(packed, 32 * h), 2 * k), _mm256_set1_epi8(3))
 }
 
 /// `codes`, with bit `from` of each byte of `plane` as bit `to`.
@@ -96,59 +64,60 @@ fn with_bit(codes: __m256i, plane: __m256i, from: usize, to: usize) -> __m256i {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1]) -> Weights {
+pub(in super::super) fn q2_k_scales([block]: &[[u8; 84]; 1]) -> Scales {
     let (packed, nibble) = (load128(block, 0), _mm_set1_epi8(15));
-    let scales = Scales {
+    Scales {
         scales: _mm256_cvtepu8_epi16(_mm_and_si128(packed, nibble)),
         offsets: _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16::<4>(packed), nibble)),
         units: [u16_at(block, 80), u16_at(block, 82)],
-    };
-    Weights { codes: two_bits(&block[16..80]), scales }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1]) -> Weights {
-    let (mut codes, plane) = (two_bits(&block[32..96]), load256_at(block, 0));
-    for k in 0..8 {
-        codes[k] = with_bit(codes[k], plane, k, 2);
+        ..Scales::ZERO
     }
-    Weights::of_16(codes, _mm256_cvtepi8_epi16(q3_k_scales(block)), u16_at(block, 108))
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn q4_k(chunk: &[[u8; 144]; 1]) -> Weights {
-    let codes = all(
-        #[inline(always)]
-        |i| q4_k_blocks(chunk, i),
-    );
-    with_scales(&chunk[0], codes)
+pub(in super::super) fn q2_k([block]: &[[u8; 84]; 1], i: usize) -> __m256i {
+    two_bits(&block[16..80], i)
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn q5_k(chunk: &[[u8; 176]; 1]) -> Weights {
-    let codes = all(
-        #[inline(always)]
-        |i| q5_k_blocks(chunk, i),
-    );
-    with_scales(&chunk[0], codes)
+pub(in super::super) fn q3_k_scales([block]: &[[u8; 110]; 1]) -> Scales {
+    Scales::of_16(_mm256_cvtepi8_epi16(bytes::q3_k_scales(block)), u16_at(block, 108))
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1]) -> Weights {
-    let mut codes = [_mm256_setzero_si256(); 8];
-    for h in 0..2 {
-        // Of each half's 64 bytes the low nibbles, then the high ones; bits 2k, 2k + 1 of 32 bytes above them.
-        let (a, b, upper) =
-            (load256_at(block, 64 * h), load256_at(block, 64 * h + 32), load256_at(block, 128 + 32 * h));
-        let lower = [low(a), low(b), high(a), high(b)];
-        for k in 0..4 {
-            let moved = if k < 2 { left(upper, 4 - 2 * k) } else { right(upper, 2 * k - 4) };
-            codes[4 * h + k] = _mm256_or_si256(lower[k], _mm256_and_si256(moved, _mm256_set1_epi8(0x30)));
-        }
-    }
-    Weights::of_16(codes, _mm256_cvtepi8_epi16(load128(block, 192)), u16_at(block, 208))
+pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1], i: usize) -> __m256i {
+    with_bit(two_bits(&block[32..96], i), load256_at(block, 0), i, 2)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q4_k([block]: &[[u8; 144]; 1], i: usize) -> __m256i {
+    nibbles_of_32(&block[16..], i)
+}
+
+/// As Q4_K's, with bit `i` of 32 other bytes above them.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q5_k([block]: &[[u8; 176]; 1], i: usize) -> __m256i {
+    with_bit(nibbles_of_32(&block[48..], i), load256_at(block, 16), i, 4)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q6_k_scales([block]: &[[u8; 210]; 1]) -> Scales {
+    Scales::of_16(_mm256_cvtepi8_epi16(load128(block, 192)), u16_at(block, 208))
+}
+
+/// Of each half's 64 bytes the low nibbles, then the high ones; bits 2k, 2k + 1 of 32 bytes above them.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1], i: usize) -> __m256i {
+    let (h, k) = (i / 4, i % 4);
+    let (lower, upper) = (load256_at(block, 64 * h + 32 * (k % 2)), load256_at(block, 128 + 32 * h));
+    let lower = if k < 2 { low(lower) } else { high(lower) };
+    let moved = if k < 2 { left(upper, 4 - 2 * k) } else { right(upper, 2 * k - 4) };
+    _mm256_or_si256(lower, _mm256_and_si256(moved, _mm256_set1_epi8(0x30)))
 }

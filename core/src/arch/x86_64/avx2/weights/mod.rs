@@ -11,16 +11,15 @@ use core::arch::x86_64::*;
 
 /// 256 weights.
 #[derive(Clone, Copy)]
-pub(in crate::arch) struct Weights {
+pub(super) struct Weights {
     /// 32 to a vector, in their order; raised, or signed.
     pub(super) codes: [__m256i; 8],
     pub(super) scales: Scales,
 }
 
-/// What the codes of 256 weights are scaled with. Where the type has units, what codes are raised by is made up for by
-/// offsets in the scales' unit.
+/// What the codes of 256 weights are scaled with.
 #[derive(Clone, Copy)]
-pub(in crate::arch) struct Scales {
+pub(super) struct Scales {
     /// Eight f32, one a block of 32. With units i16: sixteen, one a block of 16; or eight of blocks of 32, then their
     /// offsets.
     pub(super) scales: __m256i,
@@ -28,9 +27,11 @@ pub(in crate::arch) struct Scales {
     pub(super) offsets: __m256i,
     /// The f16 that the units are made from: the scales', then the offsets'.
     pub(super) units: [u16; 2],
+    /// Of a type whose signs lie apart ([`Format::APART`]) a bit a code: whether it is to be negative.
+    pub(super) signs: __m256i,
 }
 
-impl Weights {
+impl Scales {
     /// Nothing.
     pub(super) const ZERO: Self = {
         // SAFETY: vectors of zeros are values, whatever the instructions.
@@ -40,40 +41,76 @@ impl Weights {
     /// Without units: eight f32 each.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn new(codes: [__m256i; 8], scales: __m256, offsets: __m256) -> Self {
-        let (scales, offsets) = (_mm256_castps_si256(scales), _mm256_castps_si256(offsets));
-        Self { codes, scales: Scales { scales, offsets, units: [0; 2] } }
+    fn of_blocks(scales: __m256, offsets: __m256) -> Self {
+        Self { scales: _mm256_castps_si256(scales), offsets: _mm256_castps_si256(offsets), ..Self::ZERO }
     }
 
     /// With units: eight scales of blocks of 32.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn of_32(codes: [__m256i; 8], scales: __m128i, unit: u16) -> Self {
-        Self::of_16(codes, _mm256_broadcastsi128_si256(scales), unit)
+    fn of_32(scales: __m128i, unit: u16) -> Self {
+        Self::of_16(_mm256_broadcastsi128_si256(scales), unit)
     }
 
     /// With units: sixteen scales of blocks of 16.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn of_16(codes: [__m256i; 8], scales: __m256i, unit: u16) -> Self {
-        Self { codes, scales: Scales { scales, offsets: _mm256_setzero_si256(), units: [unit, 0] } }
+    fn of_16(scales: __m256i, unit: u16) -> Self {
+        Self { scales, units: [unit, 0], ..Self::ZERO }
     }
 
-    /// With units and without offsets of its own: with those that make up for raised codes.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn with_signs(self, signs: __m256i) -> Self {
+        Self { signs, ..self }
+    }
+
+    /// Where the type has units and no offsets of its own: with those that make up for raised codes.
     #[target_feature(enable = "avx2")]
     #[inline]
     pub(super) fn with_raise<F: Format>(mut self) -> Self {
         if F::UNITS && !F::OFFSET {
-            let Scales { scales, offsets, .. } = &mut self.scales;
             let less = _mm_set1_epi16(-F::RAISE);
             if F::WIDE {
-                *scales = _mm256_mullo_epi16(*scales, _mm256_set_m128i(less, _mm_set1_epi16(1)));
+                self.scales = _mm256_mullo_epi16(self.scales, _mm256_set_m128i(less, _mm_set1_epi16(1)));
             } else {
-                *offsets = _mm256_mullo_epi16(*scales, _mm256_broadcastsi128_si256(less));
+                self.offsets = _mm256_mullo_epi16(self.scales, _mm256_broadcastsi128_si256(less));
             }
         }
         self
     }
+
+    /// By block all ones where a code is to be negative.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) fn negative(&self) -> [__m256i; 8] {
+        let signs = self.signs;
+        let lanes = [_mm256_permute2x128_si256::<0x00>(signs, signs), _mm256_permute2x128_si256::<0x11>(signs, signs)];
+        let mut negative = [_mm256_setzero_si256(); 8];
+        for i in 0..8 {
+            negative[i] = where_set(lanes[i / 4], 4 * (i % 4));
+        }
+        negative
+    }
+}
+
+/// A chunk's weights.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+pub(super) fn load<F: Format>(chunk: &F::Chunk) -> Weights {
+    // SAFETY: AVX2 is there, as for this function.
+    let scales = unsafe { F::scales(chunk) }.with_raise::<F>();
+    let (negative, mut codes) = (scales.negative(), [_mm256_setzero_si256(); 8]);
+    for i in 0..8 {
+        // SAFETY: as above.
+        codes[i] = unsafe { F::codes(chunk, i) };
+        if F::APART {
+            // v or !v + 1.
+            let more = _mm256_sub_epi8(_mm256_set1_epi8(F::RAISE as i8), negative[i]);
+            codes[i] = _mm256_add_epi8(_mm256_xor_si256(codes[i], negative[i]), more);
+        }
+    }
+    Weights { codes, scales }
 }
 
 /// Columns `start..start + len` of a type without units; those with units have whole chunks alone, and do not come here.
@@ -90,7 +127,8 @@ pub(super) fn generic<F: Format>(row: Row<'_>, start: usize, len: usize) -> Weig
         (scales[b], offsets[b]) = (w.scales[2 * b], w.offsets[2 * b]);
     }
     // SAFETY: eight values are read from each.
-    unsafe { Weights::new(codes, _mm256_loadu_ps(scales.as_ptr()), _mm256_loadu_ps(offsets.as_ptr())) }
+    let scales = unsafe { Scales::of_blocks(_mm256_loadu_ps(scales.as_ptr()), _mm256_loadu_ps(offsets.as_ptr())) };
+    Weights { codes, scales }
 }
 
 /// `v`, moved to the left by a known number of bits within 16.
@@ -138,12 +176,12 @@ fn of_table(table: &[i8; 16], raise: i8, numbers: __m256i) -> __m256i {
     _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), numbers)
 }
 
-/// Bytes of all ones where a bit is set: of four bytes, eight bits each.
+/// Bytes of all ones where a bit is set: of four bytes from `first` on, which are in both lanes, eight bits each.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn where_set(bits: u32) -> __m256i {
+fn where_set(bits: __m256i, first: usize) -> __m256i {
     let eights = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
-    let spread = _mm256_shuffle_epi8(_mm256_set1_epi32(bits.cast_signed()), eights);
+    let spread = _mm256_shuffle_epi8(bits, _mm256_add_epi8(eights, _mm256_set1_epi8(first as i8)));
     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
     _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit)
 }

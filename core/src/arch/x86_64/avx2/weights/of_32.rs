@@ -1,7 +1,7 @@
 //! Types whose blocks are 32 weights, each with a scale of its own: eight blocks are a chunk.
 
 use super::super::super::bytes::{eight, load128, load256_at, u16_at, u32_at};
-use super::{Weights, nibbles, of_table, where_set};
+use super::{Scales, nibbles, of_table, where_set};
 use crate::quant::{fp4, iq4_nl};
 use core::arch::x86_64::*;
 
@@ -17,78 +17,25 @@ fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> __m256 {
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
 }
 
-/// Sixteen bytes at `at` in each block: the low nibbles are its first half, the high ones its second.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn packed<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> [__m256i; 8] {
-    let mut codes = [_mm256_setzero_si256(); 8];
-    for b in 0..8 {
-        codes[b] = nibbles(load128(&blocks[b], at));
-    }
-    codes
-}
-
-/// `codes`, plus 16 where one of the 32 bits at `at` in each block is set.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn plus_sixteens<const BYTES: usize>(mut codes: [__m256i; 8], blocks: &[[u8; BYTES]; 8], at: usize) -> [__m256i; 8] {
-    for b in 0..8 {
-        let sixteens = _mm256_and_si256(where_set(u32_at(&blocks[b], at)), _mm256_set1_epi8(16));
-        codes[b] = _mm256_or_si256(codes[b], sixteens);
-    }
-    codes
-}
-
+/// Scales that come first in each block.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(in super::super) fn q4_0(blocks: &[[u8; 18]; 8]) -> Weights {
-    Weights::new(packed(blocks, 2), f16s(blocks, 0), _mm256_setzero_ps())
+pub(in super::super) fn scales<const BYTES: usize>(blocks: &[[u8; BYTES]; 8]) -> Scales {
+    Scales::of_blocks(f16s(blocks, 0), _mm256_setzero_ps())
 }
 
+/// Scales that come first in each block, and offsets behind them.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Weights {
-    Weights::new(packed(blocks, 4), f16s(blocks, 0), f16s(blocks, 2))
-}
-
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(in super::super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Weights {
-    Weights::new(plus_sixteens(packed(blocks, 6), blocks, 2), f16s(blocks, 0), _mm256_setzero_ps())
-}
-
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(in super::super) fn q5_1(blocks: &[[u8; 24]; 8]) -> Weights {
-    Weights::new(plus_sixteens(packed(blocks, 8), blocks, 4), f16s(blocks, 0), f16s(blocks, 2))
-}
-
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(in super::super) fn q8_0(blocks: &[[u8; 34]; 8]) -> Weights {
-    let mut codes = [_mm256_setzero_si256(); 8];
-    for b in 0..8 {
-        codes[b] = load256_at(&blocks[b], 2);
-    }
-    Weights::new(codes, f16s(blocks, 0), _mm256_setzero_ps())
-}
-
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(in super::super) fn iq4_nl(blocks: &[[u8; 18]; 8]) -> Weights {
-    let mut codes = packed(blocks, 2);
-    for b in 0..8 {
-        codes[b] = of_table(&iq4_nl::VALUES, 0, codes[b]);
-    }
-    Weights::new(codes, f16s(blocks, 0), _mm256_setzero_ps())
+pub(in super::super) fn scales_offsets<const BYTES: usize>(blocks: &[[u8; BYTES]; 8]) -> Scales {
+    Scales::of_blocks(f16s(blocks, 0), f16s(blocks, 2))
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Weights {
-    let (mut codes, mut e) = (packed(blocks, 1), [0; 8]);
+pub(in super::super) fn mxfp4_scales(blocks: &[[u8; 17]; 8]) -> Scales {
+    let mut e = [0; 8];
     for b in 0..8 {
-        codes[b] = of_table(&fp4::DOUBLED, 12, codes[b]);
         e[b] = blocks[b][0];
     }
     let e = eight(u64::from_le_bytes(e));
@@ -96,5 +43,55 @@ pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Weights {
     let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(e), _mm256_set1_epi32(1 << 22));
     let nan = _mm256_cmpeq_epi32(e, _mm256_set1_epi32(255));
     let bits = _mm256_blendv_epi8(bits, _mm256_set1_epi32(0x7fc0_0000), nan);
-    Weights::new(codes, _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5)), _mm256_setzero_ps())
+    Scales::of_blocks(_mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5)), _mm256_setzero_ps())
+}
+
+/// `codes`, plus 16 where a bit is set.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn plus_sixteens(codes: __m256i, bits: u32) -> __m256i {
+    let sixteens = _mm256_and_si256(where_set(_mm256_set1_epi32(bits.cast_signed()), 0), _mm256_set1_epi8(16));
+    _mm256_or_si256(codes, sixteens)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q4_0(blocks: &[[u8; 18]; 8], i: usize) -> __m256i {
+    nibbles(load128(&blocks[i], 2))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8], i: usize) -> __m256i {
+    nibbles(load128(&blocks[i], 4))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q5_0(blocks: &[[u8; 22]; 8], i: usize) -> __m256i {
+    plus_sixteens(nibbles(load128(&blocks[i], 6)), u32_at(&blocks[i], 2))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q5_1(blocks: &[[u8; 24]; 8], i: usize) -> __m256i {
+    plus_sixteens(nibbles(load128(&blocks[i], 8)), u32_at(&blocks[i], 4))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q8_0(blocks: &[[u8; 34]; 8], i: usize) -> __m256i {
+    load256_at(&blocks[i], 2)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn iq4_nl(blocks: &[[u8; 18]; 8], i: usize) -> __m256i {
+    of_table(&iq4_nl::VALUES, 0, nibbles(load128(&blocks[i], 2)))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8], i: usize) -> __m256i {
+    of_table(&fp4::DOUBLED, 12, nibbles(load128(&blocks[i], 1)))
 }
