@@ -22,7 +22,7 @@ use core::arch::x86_64::*;
 use core::marker::PhantomData;
 pub(in crate::arch) use float::F32x16;
 use short::{Pending, Words};
-use weights::{Scales, Weights};
+use weights::{Scales, Weights, in_both_lanes, where_set};
 
 /// Runs `work` compiled for AVX2.
 ///
@@ -355,21 +355,20 @@ fn leaves<F: Format>(codes: &[__m256i; 8], w: &Scales, x: &Blocks<'_>) -> __m256
     products
 }
 
-/// A chunk of one activation, as the weights of types with units meet it: i16 numbers in the places of the weights' own
+/// A chunk of one activation's scales, as those of types with units meet them: i16 numbers in the places of the weights' own
 /// ([`Scales`]).
 #[derive(Clone, Copy)]
-struct Units<'a> {
-    codes: &'a [i8; CHUNK],
+struct Units {
     multiples: __m256i,
     /// The sums of the codes: of blocks of 32 in the offsets' places, the scales' being zero; of blocks of 16 times the
     /// multiples.
     sums: __m256i,
 }
 
-impl<'a> Units<'a> {
+impl Units {
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn new<F: Format>(x: ChunkX<'a>) -> Self {
+    fn new<F: Format>(x: ChunkX<'_>) -> Self {
         // SAFETY: each read is of an array exactly as long.
         let (multiples, sums, multiple_sums) = unsafe {
             (
@@ -379,56 +378,55 @@ impl<'a> Units<'a> {
             )
         };
         if !F::WIDE {
-            return Self { codes: x.codes, multiples, sums: multiple_sums };
+            return Self { multiples, sums: multiple_sums };
         }
         // Of 32 bits each the lower half: eight numbers, in both lanes.
         let multiples = _mm256_and_si256(multiples, _mm256_set1_epi32(0xffff));
         let multiples = _mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packus_epi32(multiples, multiples));
         let sums = _mm256_packs_epi32(_mm256_setzero_si256(), widen(sums));
-        Self { codes: x.codes, multiples, sums: _mm256_permute4x64_epi64::<0b11_01_10_00>(sums) }
+        Self { multiples, sums: _mm256_permute4x64_epi64::<0b11_01_10_00>(sums) }
     }
 }
 
-/// What is to be added up of a chunk of one row, by activation: the products of the codes, times the scales and multiples;
-/// then those of the offsets, where the type has them. And the f16 of the units.
+/// The products of a chunk of one row with each activation, times `scales`, which are those of the weights times the
+/// activation's multiples; to be added up.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-fn unit_sums<F: Format, const T: usize>(chunk: &F::Chunk, x: &[Units<'_>; T]) -> ([[__m256i; 2]; T], [u16; 2]) {
-    // SAFETY: AVX2 is there, as for this function.
-    let mut w = unsafe { F::scales(chunk) };
-    let negative = w.negative();
-    if !F::APART {
-        w = w.with_raise::<F>();
-    }
-    let mut all = [[_mm256_setzero_si256(); 2]; T];
-    let mut lanes = all;
+fn scaled_sums<F: Format, const T: usize>(
+    chunk: &F::Chunk,
+    scales: [__m256i; T],
+    signs: __m256i,
+    x: &[ChunkX<'_>; T],
+) -> [__m256i; T] {
+    let signs = in_both_lanes(signs);
+    let mut lanes = [[_mm256_setzero_si256(); 2]; T];
     for t in 0..T {
-        let scales = _mm256_mullo_epi16(w.scales, x[t].multiples);
-        all[t][1] = _mm256_madd_epi16(if F::WIDE { scales } else { w.offsets }, x[t].sums);
-        if F::RAISE != 0 && !F::APART {
-            // Types with offsets of their own are not raised.
-            all[t][0] = all[t][1];
-        }
-        lanes[t] =
-            [_mm256_permute2x128_si256::<0x00>(scales, scales), _mm256_permute2x128_si256::<0x11>(scales, scales)];
+        lanes[t] = in_both_lanes(scales[t]);
     }
-    for i in 0..8 {
-        // SAFETY: as above.
-        let codes = unsafe { F::codes(chunk, i) };
-        // The scale of each half's sixteen codes.
-        let (lane, number) = if F::WIDE { (0, [i, i]) } else { (i / 4, [2 * (i % 4), 2 * (i % 4) + 1]) };
-        let number = _mm256_set_m128i(_mm_set1_epi16(number[1] as i16), _mm_set1_epi16(number[0] as i16));
-        let bytes = _mm256_add_epi16(_mm256_set1_epi16(0x0100), _mm256_mullo_epi16(number, _mm256_set1_epi16(0x0202)));
-        for t in 0..T {
-            let mut x = load256(&x[t].codes.as_chunks().0[i]);
-            if F::APART {
-                x = _mm256_sign_epi8(x, _mm256_or_si256(negative[i], _mm256_set1_epi8(1)));
+    let mut sums = [_mm256_setzero_si256(); T];
+    // By halves, lest the compiler not unroll them.
+    for half in 0..2 {
+        for j in 0..4 {
+            let i = 4 * half + j;
+            // SAFETY: AVX2 is there, as for this function.
+            let codes = unsafe { F::codes(chunk, i) };
+            // The scale of each half's sixteen codes.
+            let (lane, numbers) = if F::WIDE { (0, [i, i]) } else { (half, [2 * j, 2 * j + 1]) };
+            let numbers = _mm256_set_m128i(_mm_set1_epi16(numbers[1] as i16), _mm_set1_epi16(numbers[0] as i16));
+            let bytes =
+                _mm256_add_epi16(_mm256_set1_epi16(0x0100), _mm256_mullo_epi16(numbers, _mm256_set1_epi16(0x0202)));
+            for t in 0..T {
+                let mut x = load256(&x[t].codes.as_chunks().0[i]);
+                if F::APART {
+                    let negative = where_set(signs[half], 4 * j);
+                    x = _mm256_sign_epi8(x, _mm256_or_si256(negative, _mm256_set1_epi8(1)));
+                }
+                let scaled = _mm256_madd_epi16(pairs::<F>(codes, x), _mm256_shuffle_epi8(lanes[t][lane], bytes));
+                sums[t] = _mm256_add_epi32(sums[t], scaled);
             }
-            let scaled = _mm256_madd_epi16(pairs::<F>(codes, x), _mm256_shuffle_epi8(lanes[t][lane], bytes));
-            all[t][0] = _mm256_add_epi32(all[t][0], scaled);
         }
     }
-    (all, w.units)
+    sums
 }
 
 /// The elements of each of four vectors added.
@@ -552,25 +550,47 @@ fn step_units<F: Format, const T: usize>(
     for t in 1..T {
         units[t] = Units::new::<F>(x[t]);
     }
-    let mut sums = [[[_mm256_setzero_si256(); SIDE_BY_SIDE]; 2]; T];
+    let zeros = [[_mm256_setzero_si256(); SIDE_BY_SIDE]; T];
+    let (mut scales, mut offset_sums, mut sums, mut signs) = (zeros, zeros, zeros, zeros[0]);
     // In a register: reading four numbers at once just after they were written would have to wait.
     let mut f16 = [0_u64; 2];
+    // Scales first: processors run ahead by less than a chunk.
     for r in 0..SIDE_BY_SIDE {
-        let (of_row, units) = unit_sums::<F, T>(chunks[r], &units);
+        // SAFETY: AVX2 is there, as for this function.
+        let mut w = unsafe { F::scales(chunks[r]) };
+        if !F::APART {
+            w = w.with_raise::<F>();
+        }
+        signs[r] = w.signs;
         for i in 0..2 {
-            f16[i] = f16[i] >> 16 | u64::from(units[i]) << 48;
-            for t in 0..T {
-                sums[t][i][r] = of_row[t][i];
+            f16[i] = f16[i] >> 16 | u64::from(w.units[i]) << 48;
+        }
+        for t in 0..T {
+            scales[t][r] = _mm256_mullo_epi16(w.scales, units[t].multiples);
+            offset_sums[t][r] = _mm256_madd_epi16(if F::WIDE { scales[t][r] } else { w.offsets }, units[t].sums);
+        }
+    }
+    for r in 0..SIDE_BY_SIDE {
+        let mut of_row = [_mm256_setzero_si256(); T];
+        for t in 0..T {
+            of_row[t] = scales[t][r];
+        }
+        let of_row = scaled_sums::<F, T>(chunks[r], of_row, signs[r], x);
+        for t in 0..T {
+            sums[t][r] = of_row[t];
+            if F::RAISE != 0 && !F::APART {
+                // Types with offsets of their own are not raised.
+                sums[t][r] = _mm256_add_epi32(sums[t][r], offset_sums[t][r]);
             }
         }
     }
     let (unit, offset_unit) = (block_units(F::DTYPE, f16[0]), block_units(F::DTYPE, f16[1]));
     for t in 0..T {
         let x_unit = _mm_set1_ps(x[t].of.unit);
-        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t][0])));
+        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t])));
         if F::OFFSET {
             // units[1] is -dmin.
-            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t][1])));
+            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_unit), _mm_cvtepi32_ps(add_up(offset_sums[t])));
             chunk = _mm_sub_ps(chunk, offset);
         }
         out[t] = _mm_add_ps(out[t], chunk);

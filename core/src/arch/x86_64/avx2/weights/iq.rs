@@ -81,10 +81,15 @@ pub(in super::super) fn iq2_xxs_scales([block]: &[[u8; 66]; 1]) -> Scales {
     Scales::of_32(odd_of_32(odd), u16_at(block, 0)).with_signs(even_signs(sevens(odd)))
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1")]
 #[inline]
 pub(in super::super) fn iq2_xs([block]: &[[u8; 74]; 1], i: usize) -> __m256i {
-    entries_of_8(&iq2_xs::GRID, numbers((u64_at(block, 2 + 8 * i), 16), (0, 0)))
+    let (words, mut numbers) = (u64_at(block, 2 + 8 * i), [0; 4]);
+    for j in 0..4 {
+        // As one instruction, which the compiler would make two of.
+        numbers[j] = _bextr_u64(words, 16 * j as u32, 9) as usize;
+    }
+    entries_of_8(&iq2_xs::GRID, numbers)
 }
 
 #[target_feature(enable = "avx2")]

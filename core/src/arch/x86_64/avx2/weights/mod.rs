@@ -79,19 +79,6 @@ impl Scales {
         }
         self
     }
-
-    /// By block all ones where a code is to be negative.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    pub(super) fn negative(&self) -> [__m256i; 8] {
-        let signs = self.signs;
-        let lanes = [_mm256_permute2x128_si256::<0x00>(signs, signs), _mm256_permute2x128_si256::<0x11>(signs, signs)];
-        let mut negative = [_mm256_setzero_si256(); 8];
-        for i in 0..8 {
-            negative[i] = where_set(lanes[i / 4], 4 * (i % 4));
-        }
-        negative
-    }
 }
 
 /// A chunk's weights.
@@ -100,14 +87,16 @@ impl Scales {
 pub(super) fn load<F: Format>(chunk: &F::Chunk) -> Weights {
     // SAFETY: AVX2 is there, as for this function.
     let scales = unsafe { F::scales(chunk) }.with_raise::<F>();
-    let (negative, mut codes) = (scales.negative(), [_mm256_setzero_si256(); 8]);
+    let signs = in_both_lanes(scales.signs);
+    let mut codes = [_mm256_setzero_si256(); 8];
     for i in 0..8 {
         // SAFETY: as above.
         codes[i] = unsafe { F::codes(chunk, i) };
         if F::APART {
             // v or !v + 1.
-            let more = _mm256_sub_epi8(_mm256_set1_epi8(F::RAISE as i8), negative[i]);
-            codes[i] = _mm256_add_epi8(_mm256_xor_si256(codes[i], negative[i]), more);
+            let negative = where_set(signs[i / 4], 4 * (i % 4));
+            let more = _mm256_sub_epi8(_mm256_set1_epi8(F::RAISE as i8), negative);
+            codes[i] = _mm256_add_epi8(_mm256_xor_si256(codes[i], negative), more);
         }
     }
     Weights { codes, scales }
@@ -129,6 +118,13 @@ pub(super) fn generic<F: Format>(row: Row<'_>, start: usize, len: usize) -> Weig
     // SAFETY: eight values are read from each.
     let scales = unsafe { Scales::of_blocks(_mm256_loadu_ps(scales.as_ptr()), _mm256_loadu_ps(offsets.as_ptr())) };
     Weights { codes, scales }
+}
+
+/// The lower lane twice, and the upper.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn in_both_lanes(v: __m256i) -> [__m256i; 2] {
+    [_mm256_permute2x128_si256::<0x00>(v, v), _mm256_permute2x128_si256::<0x11>(v, v)]
 }
 
 /// `v`, moved to the left by a known number of bits within 16.
@@ -179,7 +175,7 @@ fn of_table(table: &[i8; 16], raise: i8, numbers: __m256i) -> __m256i {
 /// Bytes of all ones where a bit is set: of four bytes from `first` on, which are in both lanes, eight bits each.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn where_set(bits: __m256i, first: usize) -> __m256i {
+pub(super) fn where_set(bits: __m256i, first: usize) -> __m256i {
     let eights = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
     let spread = _mm256_shuffle_epi8(bits, _mm256_add_epi8(eights, _mm256_set1_epi8(first as i8)));
     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
