@@ -6,6 +6,7 @@
 #![allow(clippy::needless_range_loop, reason = "plain loops: closures may be compiled without these instructions")]
 
 mod float;
+mod halves;
 mod short;
 mod tile;
 mod weights;
@@ -36,7 +37,7 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 /// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
-        ($($dtype:ident up to $top:literal: $codes:path, $scales:path $(as $words:path)?),+ $(,)?) => {
+        ($($dtype:ident up to $top:literal: $codes:path, $scales:path $(where words = $words:path)? $(where halves = $halves:path)?),+ $(,)?) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
                     #[derive(Clone, Copy)]
@@ -68,6 +69,16 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                             unsafe fn words(chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Words {
                                 // SAFETY: AVX2 is there: this function's contract.
                                 unsafe { $words(chunks) }
+                            }
+                        )?
+
+                        $(
+                            const HALVES: bool = true;
+
+                            #[inline(always)]
+                            unsafe fn halves(chunk: &Self::Chunk, i: usize) -> [__m256i; 2] {
+                                // SAFETY: AVX2 is there: this function's contract.
+                                unsafe { $halves(chunk, i) }
                             }
                         )?
                     }
@@ -103,15 +114,15 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     }
     use weights::{iq, k, of_32};
     by_type!(
-        Q4_0 up to 15: of_32::q4_0, of_32::scales,
-        Q4_1 up to 15: of_32::q4_1, of_32::scales_offsets,
+        Q4_0 up to 15: of_32::q4_0, of_32::scales where halves = of_32::q4_0_halves,
+        Q4_1 up to 15: of_32::q4_1, of_32::scales_offsets where halves = of_32::q4_1_halves,
         Q5_0 up to 31: of_32::q5_0, of_32::scales,
         Q5_1 up to 31: of_32::q5_1, of_32::scales_offsets,
         Q8_0 up to 255: of_32::q8_0, of_32::scales,
         Q2_K up to 3: k::q2_k, k::q2_k_scales,
         Q3_K up to 7: k::q3_k, k::q3_k_scales,
-        Q4_K up to 15: k::q4_k, k::scales_offsets as k::words,
-        Q5_K up to 31: k::q5_k, k::scales_offsets as k::words,
+        Q4_K up to 15: k::q4_k, k::scales_offsets where words = k::words,
+        Q5_K up to 31: k::q5_k, k::scales_offsets where words = k::words,
         Q6_K up to 63: k::q6_k, k::q6_k_scales,
         IQ1_S up to 18: iq::iq1_s, iq::iq1_s_scales,
         IQ1_M up to 18: iq::iq1_m, iq::iq1_m_scales,
@@ -122,7 +133,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
         IQ3_S up to 30: iq::iq3_s, iq::iq3_s_scales,
         IQ4_NL up to 255: of_32::iq4_nl, of_32::scales,
         IQ4_XS up to 255: iq::iq4_xs, iq::iq4_xs_scales,
-        MXFP4 up to 24: of_32::mxfp4, of_32::mxfp4_scales,
+        MXFP4 up to 24: of_32::mxfp4, of_32::mxfp4_scales where halves = of_32::mxfp4_halves,
     );
 }
 
@@ -141,6 +152,8 @@ trait Format: Copy {
         matches!(Self::DTYPE, DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S);
     /// Whether sums of eight products fit sixteen bits, with blocks of 32 whose scales and offsets are integers: Q4_K, Q5_K.
     const SHORT: bool = Self::WIDE && Self::UNITS && Self::OFFSET && Self::TOP * 127 * 8 <= 0x7fff;
+    /// Whether [`Format::halves`] is there.
+    const HALVES: bool = false;
     /// The bytes of 256 weights.
     type Chunk;
 
@@ -164,6 +177,15 @@ trait Format: Copy {
     #[inline(always)]
     unsafe fn words(_chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Words {
         Words::ZERO
+    }
+
+    /// The codes of blocks `i` (below 4) and `i` + 4, a lane a block: the first halves, then the second.
+    ///
+    /// # Safety
+    /// Only inside [`vectorize`].
+    #[inline(always)]
+    unsafe fn halves(_chunk: &Self::Chunk, _i: usize) -> [__m256i; 2] {
+        [Scales::ZERO.scales; 2]
     }
 }
 
@@ -249,13 +271,6 @@ fn widen(v: __m256i) -> __m256i {
     _mm256_madd_epi16(v, _mm256_set1_epi16(1))
 }
 
-/// Neighbours of `a`, then those of `b`, added lane by lane.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn add_32(a: __m256i, b: __m256i) -> __m256i {
-    _mm256_add_epi32(evens(a, b), odds(a, b))
-}
-
 /// In each lane a0 + a2, b0 + b2, a1 + a3, b1 + b3.
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -304,8 +319,6 @@ fn sums_of_32<F: Format>(codes: &[__m256i; 8], x: &[i8; CHUNK]) -> __m256i {
             // Eight products fit 16 bits.
             let (ab, cd) = (add_16(a, b), add_16(c, d));
             widen(_mm256_add_epi16(evens(ab, cd), odds(ab, cd)))
-        } else if F::TOP * 127 * 4 <= 0x7fff {
-            add_32(widen(add_16(a, b)), widen(add_16(c, d)))
         } else {
             add_pairs_64(add_pairs_32(widen(a), widen(b)), add_pairs_32(widen(c), widen(d)))
         };
@@ -317,8 +330,7 @@ fn sums_of_32<F: Format>(codes: &[__m256i; 8], x: &[i8; CHUNK]) -> __m256i {
 
 /// A chunk of one activation, as the weights of types without units meet it.
 #[derive(Clone, Copy)]
-struct Blocks<'a> {
-    codes: &'a [i8; CHUNK],
+struct Blocks {
     /// One for each 32.
     scales: __m256,
     /// The sums of the codes times the type's raise.
@@ -327,23 +339,22 @@ struct Blocks<'a> {
     sums: __m256,
 }
 
-impl<'a> Blocks<'a> {
+impl Blocks {
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn new<F: Format>(x: ChunkX<'a>) -> Self {
+    fn new<F: Format>(x: ChunkX<'_>) -> Self {
         // SAFETY: each read is of an array exactly as long.
         let (of_16, scales) =
             unsafe { (_mm256_loadu_si256(x.of.sums.as_ptr().cast()), _mm256_loadu_ps(x.of.scales.as_ptr())) };
         let sums = _mm256_mul_ps(scales, _mm256_cvtepi32_ps(widen(of_16)));
-        Self { codes: x.codes, scales, raised: _mm256_madd_epi16(of_16, _mm256_set1_epi16(F::RAISE)), sums }
+        Self { scales, raised: _mm256_madd_epi16(of_16, _mm256_set1_epi16(F::RAISE)), sums }
     }
 }
 
 /// The eight leaves of the tree of [`integer`]: `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]` of each 32.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn leaves<F: Format>(codes: &[__m256i; 8], w: &Scales, x: &Blocks<'_>) -> __m256 {
-    let mut sums = sums_of_32::<F>(codes, x.codes);
+fn leaves<F: Format>(mut sums: __m256i, w: &Scales, x: &Blocks) -> __m256 {
     if F::RAISE != 0 {
         sums = _mm256_sub_epi32(sums, x.raised);
     }
@@ -477,6 +488,8 @@ fn side_by_side<F: Format, const T: usize>(
             pending = Pending::new::<F, T>(w, &x);
         } else if F::UNITS {
             step_units::<F, T>(w, &x, &mut out);
+        } else if F::HALVES {
+            halves::step::<F, T>(w, &x, &mut out);
         } else {
             step_blocks::<F, T>(
                 #[inline(always)]
@@ -508,6 +521,14 @@ fn side_by_side<F: Format, const T: usize>(
     values
 }
 
+/// The trees of four rows' leaves.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn add_trees([a, b, c, d]: [__m256; 4]) -> __m128 {
+    let fours = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours))
+}
+
 /// One chunk of four rows against T activations, of a type without units.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
@@ -520,14 +541,11 @@ fn step_blocks<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[
     for r in 0..SIDE_BY_SIDE {
         let w = load(r);
         for t in 0..T {
-            rows[t][r] = leaves::<F>(&w.codes, &w.scales, &blocks[t]);
+            rows[t][r] = leaves::<F>(sums_of_32::<F>(&w.codes, x[t].codes), &w.scales, &blocks[t]);
         }
     }
     for t in 0..T {
-        let [a, b, c, d] = rows[t];
-        let fours = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-        let eights = _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours));
-        out[t] = _mm_add_ps(out[t], eights);
+        out[t] = _mm_add_ps(out[t], add_trees(rows[t]));
     }
 }
 

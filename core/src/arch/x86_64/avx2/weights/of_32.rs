@@ -1,7 +1,7 @@
 //! Types whose blocks are 32 weights, each with a scale of its own: eight blocks are a chunk.
 
-use super::super::super::bytes::{eight, load128, load256_at, u16_at, u32_at};
-use super::{Scales, nibbles, of_table, where_set};
+use super::super::super::bytes::{load128, load256_at, u32_at};
+use super::{Scales, high, low, nibbles, of_table, where_set};
 use crate::quant::{fp4, iq4_nl};
 use core::arch::x86_64::*;
 
@@ -9,12 +9,12 @@ use core::arch::x86_64::*;
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> __m256 {
-    let mut bits = [0; 8];
-    for b in 0..8 {
-        bits[b] = u16_at(&blocks[b], at);
+    let mut twos = [_mm_setzero_si128(); 4];
+    for i in 0..4 {
+        twos[i] = _mm_unpacklo_epi16(load128(&blocks[2 * i], at), load128(&blocks[2 * i + 1], at));
     }
-    // SAFETY: eight times two bytes are read.
-    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
+    let [a, b, c, d] = twos;
+    _mm256_cvtph_ps(_mm_unpacklo_epi64(_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d)))
 }
 
 /// Scales that come first in each block.
@@ -34,11 +34,12 @@ pub(in super::super) fn scales_offsets<const BYTES: usize>(blocks: &[[u8; BYTES]
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(in super::super) fn mxfp4_scales(blocks: &[[u8; 17]; 8]) -> Scales {
-    let mut e = [0; 8];
-    for b in 0..8 {
-        e[b] = blocks[b][0];
+    let mut twos = [_mm_setzero_si128(); 4];
+    for i in 0..4 {
+        twos[i] = _mm_unpacklo_epi8(load128(&blocks[2 * i], 0), load128(&blocks[2 * i + 1], 0));
     }
-    let e = eight(u64::from_le_bytes(e));
+    let [a, b, c, d] = twos;
+    let e = _mm256_cvtepu8_epi32(_mm_unpacklo_epi32(_mm_unpacklo_epi16(a, b), _mm_unpacklo_epi16(c, d)));
     // 2^(e - 127) / 2: e = 0 is a subnormal, e = 255 is NaN.
     let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(e), _mm256_set1_epi32(1 << 22));
     let nan = _mm256_cmpeq_epi32(e, _mm256_set1_epi32(255));
@@ -52,6 +53,33 @@ pub(in super::super) fn mxfp4_scales(blocks: &[[u8; 17]; 8]) -> Scales {
 fn plus_sixteens(codes: __m256i, bits: u32) -> __m256i {
     let sixteens = _mm256_and_si256(where_set(_mm256_set1_epi32(bits.cast_signed()), 0), _mm256_set1_epi8(16));
     _mm256_or_si256(codes, sixteens)
+}
+
+/// Sixteen bytes at `at` in blocks `i` and `i` + 4: the low nibbles, then the high ones.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn halves<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize, i: usize) -> [__m256i; 2] {
+    let packed = _mm256_set_m128i(load128(&blocks[i + 4], at), load128(&blocks[i], at));
+    [low(packed), high(packed)]
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q4_0_halves(blocks: &[[u8; 18]; 8], i: usize) -> [__m256i; 2] {
+    halves(blocks, 2, i)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn q4_1_halves(blocks: &[[u8; 20]; 8], i: usize) -> [__m256i; 2] {
+    halves(blocks, 4, i)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(in super::super) fn mxfp4_halves(blocks: &[[u8; 17]; 8], i: usize) -> [__m256i; 2] {
+    let [a, b] = halves(blocks, 1, i);
+    [of_table(&fp4::DOUBLED, 12, a), of_table(&fp4::DOUBLED, 12, b)]
 }
 
 #[target_feature(enable = "avx2")]
