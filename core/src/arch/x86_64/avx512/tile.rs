@@ -16,7 +16,7 @@ pub(super) struct Tile {
     codes: [[i8; 4 * ROWS]; CHUNK / 4],
     /// [block][row], f32, or with units i16, their upper halves zero.
     scales: [[Number; ROWS]; 16],
-    /// [block][row], f32, or with units [`pairs`], of 32 codes each.
+    /// [block][row], f32, or with units [`pairs`].
     offsets: [[Number; ROWS]; 8],
     /// [scales, offsets][row], f32: what integers are times.
     units: [[f32; ROWS]; 2],
@@ -57,18 +57,13 @@ fn store(to: &mut [Number; ROWS], values: __m512i) {
     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), values) };
 }
 
-/// What the sums of each 16 activations are to be multiplied by, i16: the offsets, or for raised codes the scales.
+/// What activations' sums are to be multiplied by, i16, those of two neighbouring blocks (of 16, or of 32 if the type's
+/// blocks are) in one: the offsets, or for raised codes the scales.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn pairs<F: Format>(w: &Scales) -> __m512i {
     let of_blocks = if F::FORM.offset { w.offsets } else { w.scales };
-    if F::WIDE {
-        // Both halves of a block have its own.
-        let low = _mm512_and_si512(of_blocks, _mm512_set1_epi32(0xffff));
-        _mm512_or_si512(low, _mm512_slli_epi32::<16>(of_blocks))
-    } else {
-        _mm512_castsi256_si512(_mm512_cvtepi32_epi16(of_blocks))
-    }
+    _mm512_castsi256_si512(_mm512_cvtepi32_epi16(of_blocks))
 }
 
 /// The scales of row `r`'s chunk, as they are.
@@ -330,6 +325,26 @@ fn leaf<F: Format, const R: usize, const T: usize>(
     products
 }
 
+/// Adds the products of the first `pairs` pairs of blocks' offsets with those blocks' sums.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn add_offsets<const R: usize, const T: usize>(
+    tiles: [&Tile; R],
+    pairs: usize,
+    x_sums: impl Fn(usize, usize) -> i32,
+    sums: &mut Many<__m512i, R, T>,
+) {
+    for i in 0..pairs {
+        let offsets = each!(r in [_mm512_setzero_si512(); R] => load(&tiles[r].offsets[i]));
+        for t in 0..T {
+            let x_sums = _mm512_set1_epi32(x_sums(t, i));
+            for r in 0..R {
+                sums[r][t] = _mm512_dpwssd_epi32(sums[r][t], offsets[r], x_sums);
+            }
+        }
+    }
+}
+
 /// The products with a chunk with units.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
@@ -338,7 +353,7 @@ fn of_units<F: Format, const R: usize, const T: usize, const MULTIPLES: bool>(
     x: &[ChunkX<'_>; T],
 ) -> Many<__m512, R, T> {
     let zero = [[_mm512_setzero_si512(); T]; R];
-    let (mut sums, mut pair_sums) = (zero, zero);
+    let mut sums = zero;
     // Blocks in 32 codes.
     let n = if F::WIDE { 1 } else { 2 };
     for b in 0..8 {
@@ -359,11 +374,36 @@ fn of_units<F: Format, const R: usize, const T: usize, const MULTIPLES: bool>(
                 }
             }
         }
-        for r in 0..R {
-            let pairs = load(&tiles[r].offsets[b]);
-            for t in 0..T {
-                pair_sums[r][t] = _mm512_dpwssd_epi32(pair_sums[r][t], pairs, of_halves(&x[t].of.multiple_sums, b));
-            }
+    }
+    // Of offsets, or of what makes up for raised codes.
+    let mut pair_sums = zero;
+    if !F::WIDE {
+        add_offsets::<R, T>(
+            tiles,
+            8,
+            #[inline(always)]
+            |t, i| pair_of(&x[t].of.multiple_sums, i),
+            &mut pair_sums,
+        );
+    } else if (0..T).all(|t| x[t].of.fit != 0) {
+        add_offsets::<R, T>(
+            tiles,
+            4,
+            #[inline(always)]
+            |t, i| pair_of(&x[t].of.block_sums, i),
+            &mut pair_sums,
+        );
+    } else {
+        // Blocks' first halves, then their second.
+        for half in 0..2 {
+            let sum = |t: usize, b| i32::from(x[t].of.multiple_sums[2 * b + half]);
+            add_offsets::<R, T>(
+                tiles,
+                4,
+                #[inline(always)]
+                |t, i| sum(t, 2 * i) & 0xffff | sum(t, 2 * i + 1) << 16,
+                &mut pair_sums,
+            );
         }
     }
     let mut products = [[_mm512_setzero_ps(); T]; R];
