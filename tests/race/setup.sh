@@ -9,6 +9,9 @@
 # well; for a race of the AVX2 levels on a processor that has more, in a folder of its own:
 #
 #     DSV4_LLAMA_CMAKE="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON"
+#
+# On a processor with AMX, whose kernels end this model's run with an assertion, the same and
+# "-DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON".
 set -eu
 
 VERSION=0.3.36
