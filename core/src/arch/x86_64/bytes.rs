@@ -68,13 +68,6 @@ pub(super) const fn unit_factor(dtype: DType) -> f32 {
     }
 }
 
-/// Eight unsigned bytes as i32.
-#[target_feature(enable = "avx2")]
-#[inline]
-pub(super) fn eight(bytes: u64) -> __m256i {
-    _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes.cast_signed()))
-}
-
 /// Q4_K's and Q5_K's (scales, minimums), a byte each: the 6-bit numbers of `quant::q4_k`, four at a time.
 #[inline(always)]
 pub(super) fn q4_k_scales(block: &[u8]) -> (u64, u64) {

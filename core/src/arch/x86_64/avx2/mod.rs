@@ -2,7 +2,8 @@
 //!
 //! `vpmaddubsw` multiplies unsigned by signed bytes and adds neighbours in 16 bits. Weights go in as unsigned codes of at most
 //! seven bits where their type allows it, raised by [`raise`], which comes off again; the fewer bits they have, the longer
-//! their sums stay in 16 bits. Types of eight bits ([`Format::TOP`] above 127) keep their signs.
+//! their sums stay in 16 bits. Types of eight bits ([`Format::TOP`] above 127) keep their signs; of types whose signs lie apart
+//! ([`Format::APART`]) few activations take them on, and only tiles have them raised.
 #![allow(clippy::needless_range_loop, reason = "plain loops: closures may be compiled without these instructions")]
 
 mod float;
@@ -37,7 +38,10 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 /// [`integer::block`], compiled once for each type: with the type known, no weight goes through memory.
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
-        ($($dtype:ident up to $top:literal: $codes:path, $scales:path $(where words = $words:path)? $(where halves = $halves:path)?),+ $(,)?) => {
+        ($(
+            $dtype:ident up to $top:literal: $codes:path, $scales:path
+            $(where words = $words:path)? $(where halves = $halves:path)?
+        ),+ $(,)?) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
                     #[derive(Clone, Copy)]
@@ -166,6 +170,8 @@ trait Format: Copy {
     /// Only inside [`vectorize`].
     unsafe fn codes(chunk: &Self::Chunk, i: usize) -> __m256i;
 
+    /// What the chunk's codes are scaled with, and signs that lie apart.
+    ///
     /// # Safety
     /// Only inside [`vectorize`].
     unsafe fn scales(chunk: &Self::Chunk) -> Scales;

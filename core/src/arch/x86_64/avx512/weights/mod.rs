@@ -4,7 +4,7 @@ pub(super) mod iq;
 pub(super) mod k;
 pub(super) mod of_32;
 
-use super::super::bytes::{eight, load128, load256_at, u16_at, u32_at, u64_at};
+use super::super::bytes::{load128, load256_at, u16_at, u32_at, u64_at};
 use crate::arch::integer::Row;
 use crate::quant;
 use core::arch::x86_64::*;
@@ -210,4 +210,11 @@ fn of_table(table: &[i8; 16], numbers: Codes) -> Codes {
     let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
     let table = _mm512_xor_si512(_mm512_broadcast_i32x4(table), _mm512_set1_epi8(-128));
     each!(i in [_mm512_setzero_si512(); 4] => _mm512_shuffle_epi8(table, numbers[i]))
+}
+
+/// Eight unsigned bytes as i32.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn eight(bytes: u64) -> __m256i {
+    _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes.cast_signed()))
 }
