@@ -25,6 +25,7 @@ use crate::dtype::DType;
 use crate::kernel::acts::{Q8Row, Scales};
 use crate::quant::{self, Unpacked};
 use crate::tensor::Matrix;
+use core::ops::Range;
 
 /// Weights of one step.
 pub const CHUNK: usize = crate::kernel::acts::CHUNK;
@@ -36,7 +37,7 @@ pub const ROWS: usize = 16;
 pub(super) const SIDE_BY_SIDE: usize = 4;
 
 /// Activations whose outputs are accumulated beside one another.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 
 /// What codes are raised by to be unsigned and of seven bits; 0 where they are already, or never can be.
 pub(super) const fn raise(dtype: DType) -> i8 {
@@ -174,7 +175,60 @@ pub(super) trait Isa: Copy {
     fn seal(self, placed: &Placed, tile: &mut Self::Tile);
 
     /// Adds each tile's products with each activation, of this chunk, to the tile's outputs.
-    fn tiles(self, form: Form, tiles: &[Self::Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]);
+    fn tiles(
+        self,
+        form: Form,
+        tiles: &[Self::Tile],
+        chunk: usize,
+        x: &[RowX<'_>],
+        out: &mut [Outputs],
+        ahead: Ahead<'_>,
+    );
+}
+
+/// The weights that are placed after a chunk: the same rows' next chunk, or the next rows' first. Levels that can ask for
+/// memory ahead of its use do so beside the chunk's products, a few lines of the cache at a time: asked for all at once,
+/// they are so many that other loads have to wait, and rows are more streams than the hardware follows by itself.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    /// The first row.
+    row: &'a [u8],
+    /// Where its chunk starts.
+    start: usize,
+    /// From which line to which, counted row by row and then along the rows.
+    lines: (usize, usize),
+}
+
+impl<'a> Ahead<'a> {
+    /// Rows `first..`; past the last row, that row.
+    #[inline(always)]
+    fn new(weights: &Matrix<'a>, first: usize, chunk: usize) -> Self {
+        let (block, bytes) = weights.dtype().block();
+        let bytes = CHUNK / block * bytes;
+        let row = weights.row(first.min(weights.rows() - 1));
+        Self { row, start: chunk * bytes, lines: (0, bytes.div_ceil(64) * TILES * ROWS) }
+    }
+
+    /// Part `i` of `n`.
+    #[inline(always)]
+    pub(super) const fn part(self, i: usize, n: usize) -> Self {
+        let (from, to) = self.lines;
+        let all = to - from;
+        Self { lines: (from + i * all / n, from + (i + 1) * all / n), ..self }
+    }
+
+    /// The numbers of the lines.
+    #[inline(always)]
+    pub(super) const fn lines(&self) -> Range<usize> {
+        self.lines.0..self.lines.1
+    }
+
+    /// Where a line lies, or would past the end of the weights.
+    #[inline(always)]
+    pub(super) const fn at(&self, line: usize) -> *const u8 {
+        let (row, line) = (line % (TILES * ROWS), line / (TILES * ROWS));
+        self.row.as_ptr().wrapping_add(row * self.row.len() + self.start + 64 * line)
+    }
 }
 
 /// A row of weights.
@@ -296,7 +350,7 @@ impl<P: Products> Isa for P {
     }
 
     #[inline(always)]
-    fn tiles(self, form: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]) {
+    fn tiles(self, form: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs], _: Ahead<'_>) {
         for (tile, out) in tiles.iter().zip(out) {
             for (r, codes) in bytemuck::cast_ref::<_, [[i8; CHUNK]; ROWS]>(&tile.codes).iter().enumerate() {
                 let w = Unpacked {
@@ -423,7 +477,9 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
                     isa.seal(&placed, &mut tiles[r / ROWS]);
                 }
             }
-            isa.tiles(form, &tiles[..used], chunk, x, &mut out[..used]);
+            let (row, next) = if chunk + 1 < chunks { (i, chunk + 1) } else { (i + TILES * ROWS, 0) };
+            let ahead = Ahead::new(&weights, first + row, next);
+            isa.tiles(form, &tiles[..used], chunk, x, &mut out[..used], ahead);
         }
         for t in 0..x.len() {
             let columns = columns.row(start + t);

@@ -14,7 +14,8 @@ use super::wasm32 as v;
 
 use super::disjoint::Columns;
 use super::integer::{
-    self, CHUNK, ChunkX, Form, Isa, Number, Outputs, Placed, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise,
+    self, Ahead, CHUNK, ChunkX, Form, Isa, Number, Outputs, Placed, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks,
+    raise,
 };
 use crate::dtype::DType;
 use crate::quant;
@@ -167,7 +168,7 @@ impl<F: Format, D: Dot> Isa for Lanes<F, D> {
     }
 
     #[inline(always)]
-    fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]) {
+    fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs], _: Ahead<'_>) {
         for (tile, out) in tiles.iter().zip(out) {
             tile_all::<F, D>(tile, chunk, x, out);
         }

@@ -24,7 +24,7 @@ mod weights;
 
 use super::bytes::{load128, unit_factor};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Work};
+use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Work};
 use crate::arch::level::Level;
 use crate::dtype::DType;
 use crate::quant;
@@ -258,11 +258,6 @@ impl<F: Format> Isa for Avx512<'_, F> {
         unsafe {
             match F::chunks(row.data).get(start / CHUNK) {
                 Some(chunk) => {
-                    // Sixteen rows at a time are more streams than the hardware follows.
-                    let next = core::ptr::from_ref(chunk).wrapping_add(2).cast::<i8>();
-                    for line in 0..size_of::<F::Chunk>().div_ceil(64) {
-                        _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line));
-                    }
                     match F::LOOKED_UP {
                         true => look_up::<F>(chunk, &mut placed.codes[r]),
                         false => store_codes(F::codes(chunk), &mut placed.codes[r]),
@@ -285,15 +280,15 @@ impl<F: Format> Isa for Avx512<'_, F> {
     }
 
     #[inline(always)]
-    fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]) {
+    fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs], ahead: Ahead<'_>) {
         // SAFETY: AVX-512 is there: this type's contract.
         unsafe {
             match (tiles, &mut *out) {
                 // Blocks' sums on their way up the tree leave no registers for a second tile.
-                ([a, b], [out_a, out_b]) if F::FORM.units => tile::all::<F, 2>([a, b], chunk, x, [out_a, out_b]),
+                ([a, b], [out_a, out_b]) if F::FORM.units => tile::all::<F, 2>([a, b], chunk, x, [out_a, out_b], ahead),
                 _ => {
-                    for (tile, out) in tiles.iter().zip(out) {
-                        tile::all::<F, 1>([tile], chunk, x, [out]);
+                    for (i, (tile, out)) in tiles.iter().zip(out).enumerate() {
+                        tile::all::<F, 1>([tile], chunk, x, [out], ahead.part(i, tiles.len()));
                     }
                 }
             }

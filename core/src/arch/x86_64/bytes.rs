@@ -1,7 +1,17 @@
 //! A block's bytes in registers: what AVX2 and AVX-512 read alike.
 
+use crate::arch::integer::Ahead;
 use crate::dtype::DType;
 use core::arch::x86_64::*;
+
+/// Asks for these lines.
+#[inline(always)]
+pub(super) fn prefetch_ahead(ahead: Ahead<'_>) {
+    for line in ahead.lines() {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.at(line).cast()) };
+    }
+}
 
 /// Sixteen bytes at `at`; zeros past the end, which no caller reaches.
 #[target_feature(enable = "avx2")]

@@ -15,7 +15,7 @@ mod weights;
 use super::bytes::{load256, unit_factor};
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{
-    self, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise,
+    self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise,
 };
 use crate::arch::level::Level;
 use crate::dtype::DType;
@@ -223,8 +223,6 @@ impl<F: Format> Isa for Avx2<F> {
         unsafe {
             match F::chunks(row.data).get(start / CHUNK) {
                 Some(chunk) => {
-                    // Sixteen rows at a time are more streams than the hardware follows.
-                    prefetch::<_MM_HINT_T0, _>(core::ptr::from_ref(chunk).wrapping_add(2));
                     tile::place::<F>(r, &weights::load::<F>(chunk), placed);
                 }
                 None => tile::place::<F>(r, &weights::generic::<F>(row, start, len), placed),
@@ -239,20 +237,20 @@ impl<F: Format> Isa for Avx2<F> {
     }
 
     #[inline(always)]
-    fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs]) {
-        for (tile, out) in tiles.iter().zip(out) {
+    fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs], ahead: Ahead<'_>) {
+        for (i, (tile, out)) in tiles.iter().zip(out).enumerate() {
             // SAFETY: AVX2 is there: this type's contract.
-            unsafe { tile::all::<F>(tile, chunk, x, out) }
+            unsafe { tile::all::<F>(tile, chunk, x, out, ahead.part(i, tiles.len())) }
         }
     }
 }
 
-/// Asks for the cache lines of what may lie at `next`.
+/// Asks for the cache lines of what may lie at `next`, for the second-level cache.
 #[inline(always)]
-fn prefetch<const HINT: i32, V>(next: *const V) {
+fn prefetch<V>(next: *const V) {
     for line in 0..size_of::<V>().div_ceil(64) {
         // SAFETY: a prefetch reads nothing, whatever the address.
-        unsafe { _mm_prefetch::<HINT>(next.cast::<i8>().wrapping_add(64 * line)) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(next.cast::<i8>().wrapping_add(64 * line)) };
     }
 }
 
@@ -507,7 +505,7 @@ fn side_by_side<F: Format, const T: usize>(
         // As many bytes of rows to come, in the order in which they lie, for the second-level cache: the hardware's own
         // prefetchers stop at the end of a page, and start anew with every row.
         let next = rows[0].data.as_ptr().wrapping_add(AHEAD + chunk * size_of::<[F::Chunk; SIDE_BY_SIDE]>());
-        prefetch::<_MM_HINT_T1, [F::Chunk; SIDE_BY_SIDE]>(next.cast());
+        prefetch::<[F::Chunk; SIDE_BY_SIDE]>(next.cast());
     }
     if F::SHORT {
         for t in 0..T {

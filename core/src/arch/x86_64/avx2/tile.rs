@@ -1,9 +1,9 @@
 //! Sixteen rows against many activations: a row an element of two vectors.
 
-use super::super::bytes::{load256, pair_of};
+use super::super::bytes::{load256, pair_of, prefetch_ahead};
 use super::weights::{Scales, Weights};
 use super::{Format, block_units, widen};
-use crate::arch::integer::{CHUNK, ChunkX, Number, Placed, ROWS, RowX, Tile, chunks};
+use crate::arch::integer::{Ahead, CHUNK, ChunkX, Number, Placed, ROWS, RowX, Tile, chunks};
 use core::arch::x86_64::*;
 use core::hint::black_box;
 use core::ops::Range;
@@ -141,25 +141,25 @@ fn transpose(v: &mut [__m256i; 8]) {
 /// One chunk of sixteen rows against all activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-pub(super) fn all<F: Format>(tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]]) {
+pub(super) fn all<F: Format>(tile: &Tile, chunk: usize, x: &[RowX<'_>], out: &mut [[f32; ROWS]], ahead: Ahead<'_>) {
     let raise = F::RAISE.into();
     // Fours of codes whose products add up in 16 bits, two neighbours each; none where codes are signed.
     let fit = if F::SIGNED { 0 } else { 0x7fff / (F::TOP * 127 * 2) };
     match (F::UNITS, F::WIDE, F::OFFSET, fit) {
-        (false, _, true, 8..) => several::<8, 8, 0, true, false>(raise, tile, chunk, x, out),
-        (false, _, true, _) => several::<8, 4, 0, true, false>(raise, tile, chunk, x, out),
-        (false, _, false, 8..) => several::<8, 8, 0, false, false>(raise, tile, chunk, x, out),
-        (false, _, false, 4..) => several::<8, 4, 0, false, false>(raise, tile, chunk, x, out),
-        (false, _, false, _) => several::<8, 0, CHUNK, false, false>(raise, tile, chunk, x, out),
-        (true, true, true, 8..) => several::<8, 8, 0, true, true>(raise, tile, chunk, x, out),
-        (true, true, true, _) => several::<8, 4, 0, true, true>(raise, tile, chunk, x, out),
-        (true, true, false, 4..) => several::<8, 4, 0, false, true>(raise, tile, chunk, x, out),
-        (true, true, false, 1..) => several::<8, 1, 0, false, true>(raise, tile, chunk, x, out),
-        (true, true, false, _) => several::<8, 0, CHUNK, false, true>(raise, tile, chunk, x, out),
-        (true, false, true, _) => several::<4, 4, 0, true, true>(raise, tile, chunk, x, out),
-        (true, false, false, 4..) => several::<4, 4, 0, false, true>(raise, tile, chunk, x, out),
-        (true, false, false, 2..) => several::<4, 2, 0, false, true>(raise, tile, chunk, x, out),
-        (true, false, false, _) => several::<4, 1, 0, false, true>(raise, tile, chunk, x, out),
+        (false, _, true, 8..) => several::<8, 8, 0, true, false>(raise, tile, chunk, x, out, ahead),
+        (false, _, true, _) => several::<8, 4, 0, true, false>(raise, tile, chunk, x, out, ahead),
+        (false, _, false, 8..) => several::<8, 8, 0, false, false>(raise, tile, chunk, x, out, ahead),
+        (false, _, false, 4..) => several::<8, 4, 0, false, false>(raise, tile, chunk, x, out, ahead),
+        (false, _, false, _) => several::<8, 0, CHUNK, false, false>(raise, tile, chunk, x, out, ahead),
+        (true, true, true, 8..) => several::<8, 8, 0, true, true>(raise, tile, chunk, x, out, ahead),
+        (true, true, true, _) => several::<8, 4, 0, true, true>(raise, tile, chunk, x, out, ahead),
+        (true, true, false, 4..) => several::<8, 4, 0, false, true>(raise, tile, chunk, x, out, ahead),
+        (true, true, false, 1..) => several::<8, 1, 0, false, true>(raise, tile, chunk, x, out, ahead),
+        (true, true, false, _) => several::<8, 0, CHUNK, false, true>(raise, tile, chunk, x, out, ahead),
+        (true, false, true, _) => several::<4, 4, 0, true, true>(raise, tile, chunk, x, out, ahead),
+        (true, false, false, 4..) => several::<4, 4, 0, false, true>(raise, tile, chunk, x, out, ahead),
+        (true, false, false, 2..) => several::<4, 2, 0, false, true>(raise, tile, chunk, x, out, ahead),
+        (true, false, false, _) => several::<4, 1, 0, false, true>(raise, tile, chunk, x, out, ahead),
     }
 }
 
@@ -172,15 +172,19 @@ fn several<const FOURS: usize, const IN_16: usize, const WIDENED: usize, const O
     chunk: usize,
     x: &[RowX<'_>],
     out: &mut [[f32; ROWS]],
+    ahead: Ahead<'_>,
 ) {
     let (x_many, x_one) = x.as_chunks::<TOGETHER>();
     let (out_many, out_one) = out[..x.len()].as_chunks_mut::<TOGETHER>();
-    for (x, out) in x_many.iter().zip(out_many) {
+    let n = x_many.len() + x_one.len();
+    for (i, (x, out)) in x_many.iter().zip(out_many).enumerate() {
+        prefetch_ahead(ahead.part(i, n));
         if let Some(x) = chunks(x, chunk) {
             step::<TOGETHER, FOURS, IN_16, WIDENED, OFFSET, UNITS>(raise, tile, &x, out);
         }
     }
-    for (x, out) in x_one.iter().zip(out_one) {
+    for (i, (x, out)) in x_one.iter().zip(out_one).enumerate() {
+        prefetch_ahead(ahead.part(x_many.len() + i, n));
         if let Some(x) = chunks(&[*x], chunk) {
             step::<1, FOURS, IN_16, WIDENED, OFFSET, UNITS>(raise, tile, &x, core::array::from_mut(out));
         }

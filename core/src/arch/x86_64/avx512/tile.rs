@@ -1,9 +1,9 @@
 //! Tiles of sixteen rows against many activations: a row an element of a vector.
 
-use super::super::bytes::{pair_of, unit_factor};
+use super::super::bytes::{pair_of, prefetch_ahead, unit_factor};
 use super::Format;
 use super::weights::{Scales, load512};
-use crate::arch::integer::{CHUNK, ChunkX, Number, Outputs, Placed, ROWS, RowX, chunks};
+use crate::arch::integer::{Ahead, CHUNK, ChunkX, Number, Outputs, Placed, ROWS, RowX, chunks};
 use crate::kernel::acts::MOST;
 use core::arch::x86_64::*;
 use core::ops::Range;
@@ -167,10 +167,11 @@ pub(super) fn all<F: Format, const R: usize>(
     chunk: usize,
     x: &[RowX<'_>],
     mut out: [&mut Outputs; R],
+    ahead: Ahead<'_>,
 ) {
     match multiples::<F>(x.len()) {
-        true => steps::<F, R, true>(tiles, chunk, x, &mut out),
-        false => steps::<F, R, false>(tiles, chunk, x, &mut out),
+        true => steps::<F, R, true>(tiles, chunk, x, &mut out, ahead),
+        false => steps::<F, R, false>(tiles, chunk, x, &mut out, ahead),
     }
 }
 
@@ -181,14 +182,18 @@ fn steps<F: Format, const R: usize, const MULTIPLES: bool>(
     chunk: usize,
     x: &[RowX<'_>],
     out: &mut [&mut Outputs; R],
+    ahead: Ahead<'_>,
 ) {
     let (many, one) = x.as_chunks::<TOGETHER>();
+    let n = many.len() + one.len();
     for (i, x) in many.iter().enumerate() {
+        prefetch_ahead(ahead.part(i, n));
         if let Some(x) = chunks(x, chunk) {
             step::<F, R, TOGETHER, MULTIPLES>(tiles, &x, out, TOGETHER * i);
         }
     }
     for (i, x) in one.iter().enumerate() {
+        prefetch_ahead(ahead.part(many.len() + i, n));
         if let Some(x) = chunks(&[*x], chunk) {
             step::<F, R, 1, MULTIPLES>(tiles, &x, out, TOGETHER * many.len() + i);
         }
