@@ -5,7 +5,7 @@ use dsv4_core::arch::float::{LANES, dots, dots_into, sums, weighted_sums};
 use dsv4_core::arch::level::{Kind, Level};
 use dsv4_core::arena::Arena;
 use dsv4_core::dtype::{ALL, DType};
-use dsv4_core::kernel::acts::{Acts, Grid, Q8Buffer};
+use dsv4_core::kernel::acts::{Acts, Grid, Q8Buffer, Scales};
 use dsv4_core::kernel::math::dot;
 use dsv4_core::kernel::matmul::{Job, Rows, matmul};
 use dsv4_core::kernel::{Context, MatmulMode};
@@ -167,6 +167,71 @@ fn check_f32(len: usize, seed: &mut u64) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether every level makes the same 8-bit activations of 256 values, and whether those with units are what their formula
+/// (`kernel::acts`) says: of values of all magnitudes, of which whole blocks are zeros, infinite, or no numbers.
+fn check_activations(seed: &mut u64) -> Result<(), String> {
+    // The largest block is of the order of this power of two, the others at most 2^7 below.
+    let largest = (random(seed) % 250) as i32 - 149;
+    let mut x = activations(256, seed);
+    for block in x.chunks_mut(32) {
+        let below = largest - (random(seed) % 8) as i32;
+        let scale = match random(seed) % 16 {
+            0 => 0.0,
+            1 => f64::INFINITY,
+            2 => f64::NAN,
+            _ => 2f64.powi(below),
+        };
+        let positive = random(seed).is_multiple_of(4);
+        block.iter_mut().for_each(|x| *x = (f64::from(if positive { x.abs() } else { *x }) * scale) as f32);
+    }
+    let row = |level, grid| {
+        let cx = Context { parallel: &Serial, matmul: MatmulMode::Fast, level };
+        with_acts(&cx, &x, 256, grid, |acts| {
+            let row = acts.q8_row(0).unwrap();
+            (row.codes.to_vec(), row.scales[0])
+        })
+    };
+    for grid in [Grid::Units, Grid::Blocks] {
+        let (codes, scales) = row(Level::SCALAR, grid);
+        let wrong = |what: &str| Err(format!("{what} of activations, {grid:?}, of {x:?}"));
+        let numbers = |scales: &Scales| {
+            let floats = scales.scales.iter().chain([&scales.unit]).map(|x| if x.is_nan() { f32::NAN } else { *x });
+            (floats.map(f32::to_bits).collect::<Vec<_>>(), scales.sums, scales.multiples, scales.multiple_sums)
+        };
+        for level in Kind::ALL.into_iter().filter_map(Level::new) {
+            let (other_codes, other_scales) = row(level, grid);
+            if (codes != other_codes) || numbers(&scales) != numbers(&other_scales) {
+                return wrong(&format!("{level:?}"));
+            }
+        }
+        for (i, codes) in codes.chunks(16).enumerate() {
+            let sum: i32 = codes.iter().map(|&code| i32::from(code)).sum();
+            let multiple_sum = sum * i32::from(scales.multiples[i]);
+            if i32::from(scales.sums[i]) != sum || i32::from(scales.multiple_sums[i]) != multiple_sum {
+                return wrong("sums");
+            }
+        }
+        let most = x.iter().fold(0f32, |most, x| if x.is_nan() { f32::NAN } else { most.max(x.abs()) });
+        if grid == Grid::Blocks || !x.iter().all(|x| x.is_finite()) || !most.is_normal() {
+            continue;
+        }
+        let unit = most / (127.0 * 16.0);
+        for (b, (x, codes)) in x.chunks(32).zip(codes.chunks(32)).enumerate() {
+            let max = x.iter().fold(0f32, |max, x| max.max(x.abs()));
+            let multiple = (max / most * 16.0).ceil().max(1.0);
+            let scale = unit * multiple;
+            if scales.scales[b] != scale || f32::from(scales.multiples[2 * b]) != multiple {
+                return wrong("scales");
+            }
+            let inverse = if scale > 1e-38 { 1.0 / scale } else { continue };
+            if x.iter().zip(codes).any(|(x, &code)| (x * inverse).round_ties_even() != f32::from(code)) {
+                return wrong("codes");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// [`check`] for every type, at a shape that `seed` chooses.
 pub fn check_all(seed: u64) -> Result<(), String> {
     let mut seed = seed;
@@ -186,6 +251,9 @@ pub fn check_all(seed: u64) -> Result<(), String> {
     }
     for len in [1 + random(&mut seed) as usize % 600, 64 * (1 + random(&mut seed) as usize % 9)] {
         check_f32(len, &mut seed)?;
+    }
+    for _ in 0..20 {
+        check_activations(&mut seed)?;
     }
     Ok(())
 }

@@ -28,6 +28,26 @@ pub(super) trait Lanes: Copy {
     fn add(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
 
+    /// The largest magnitude of these and those; NaN if there is one.
+    #[inline(always)]
+    fn magnitude(self, other: Self) -> f32 {
+        let mut both = [[0.0f32; LANES]; 2];
+        self.store(&mut both[0]);
+        other.store(&mut both[1]);
+        // Magnitudes order as their bits do, and integers have a maximum that vectorizes.
+        f32::from_bits(both.as_flattened().iter().fold(0, |most, value| most.max(value.abs().to_bits())))
+    }
+
+    /// The lowest byte of each.
+    #[inline(always)]
+    fn low_bytes(self, to: &mut [i8; LANES]) {
+        let mut values = [0.0f32; LANES];
+        self.store(&mut values);
+        for l in 0..LANES {
+            to[l] = values[l].to_bits() as i8;
+        }
+    }
+
     /// `sums[i][k]`: the lanes of `lanes[k][i]`, added pairwise.
     #[inline(always)]
     fn sums<const K: usize>(lanes: &[[Self; 2]; K]) -> [[f32; K]; 2] {
@@ -199,6 +219,45 @@ pub fn weighted_sums(level: Level, factor: [f32; 2], a: [&[f32]; 2], x: &[&[f32]
             y[i][l] = sum;
         }
     }
+}
+
+/// Of each 32 values the largest magnitude; NaN if there is one.
+#[inline(never)]
+pub fn magnitudes<const N: usize>(level: Level, x: &[[[f32; LANES]; 2]; N]) -> [f32; N] {
+    by_level!(level, |L| {
+        let mut magnitudes = [0.0; N];
+        for b in 0..N {
+            magnitudes[b] = L::load(&x[b][0]).magnitude(L::load(&x[b][1]));
+        }
+        magnitudes
+    })
+}
+
+/// Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits.
+pub const ROUND: f32 = 12_582_912.0;
+
+/// `codes[b][i] = x[b][i] * factor[b]`, rounded to the nearest even integer, which must be of eight bits. Gives the sums of
+/// each 16 codes: `sums[i][b]` of block b's half i.
+#[inline(never)]
+pub fn round<const N: usize>(
+    level: Level,
+    x: &[[[f32; LANES]; 2]; N],
+    factor: &[f32; N],
+    codes: &mut [[[i8; LANES]; 2]; N],
+) -> [[f32; N]; 2] {
+    by_level!(level, |L| {
+        let (up, down) = (L::splat(ROUND), L::splat(-ROUND));
+        let mut rounded = [[L::splat(0.0); 2]; N];
+        for b in 0..N {
+            for i in 0..2 {
+                let raised = L::load(&x[b][i]).mul(L::splat(factor[b])).add(up);
+                raised.low_bytes(&mut codes[b][i]);
+                rounded[b][i] = raised.add(down);
+            }
+        }
+        // Exact: integers.
+        L::sums(&rounded)
+    })
 }
 
 /// `lanes[k][i]` plus those of `a[i] . b[k]`.

@@ -17,7 +17,7 @@
 
 use super::{Context, MatmulMode};
 use crate::arch::disjoint::for_each_chunk2;
-use crate::arch::float::{LANES, sums};
+use crate::arch::float::{LANES, ROUND, magnitudes, round, sums};
 use crate::arch::level::Level;
 use crate::arena::Arena;
 use crate::dtype::DType;
@@ -181,22 +181,19 @@ fn quantize(level: Level, values: &[f32], grid: Grid, codes: &mut [i8], scales: 
     }
 }
 
-/// Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits.
-const ROUND: f32 = 12_582_912.0;
-
 /// For each block the one of [`TOPS`] by which its values' squared errors add up to least.
 #[inline(always)]
-fn best_tops(level: Level, x: &[[f32; BLOCK]], max: &[u32; CHUNK / BLOCK]) -> [f32; CHUNK / BLOCK] {
+fn best_tops(level: Level, x: &[[[f32; LANES]; 2]; CHUNK / BLOCK], max: &[f32; CHUNK / BLOCK]) -> [f32; CHUNK / BLOCK] {
     const BLOCKS: usize = CHUNK / BLOCK;
     // [top, block][half][lane], in codes.
     let mut squares = [[[0.0; LANES]; 2]; TOPS.len() * BLOCKS];
     let mut inverse = [[0.0; BLOCK]; BLOCKS];
     for (squares, top) in squares.as_chunks_mut::<BLOCKS>().0.iter_mut().zip(TOPS) {
         for (inverse, max) in inverse.iter_mut().zip(max) {
-            inverse.fill(top / f32::from_bits(*max));
+            inverse.fill(top / max);
         }
         let squares = squares.as_flattened_mut().as_flattened_mut().iter_mut();
-        for ((square, x), inverse) in squares.zip(x.as_flattened()).zip(inverse.as_flattened()) {
+        for ((square, x), inverse) in squares.zip(x.as_flattened().as_flattened()).zip(inverse.as_flattened()) {
             let value = x * inverse;
             let error = value - ((value + ROUND) - ROUND);
             *square = error * error;
@@ -219,55 +216,49 @@ fn best_tops(level: Level, x: &[[f32; BLOCK]], max: &[u32; CHUNK / BLOCK]) -> [f
 
 #[inline(always)]
 fn quantize_chunk(level: Level, x: &[f32; CHUNK], grid: Grid, codes: &mut [i8; CHUNK], scales: &mut Scales) {
-    let x = x.as_chunks::<BLOCK>().0;
-    // Magnitudes order as their bits do, and integers have a maximum that vectorizes.
-    let mut max = [0; CHUNK / BLOCK];
-    for (max, x) in max.iter_mut().zip(x) {
-        *max = x.iter().fold(0, |max, x| max.max(x.abs().to_bits()));
-    }
-    let most = f32::from_bits(max.iter().fold(0, |most, max| most.max(*max)));
+    const BLOCKS: usize = CHUNK / BLOCK;
+    let x: &[[[f32; LANES]; 2]; BLOCKS] = bytemuck::cast_ref(x);
+    let max = magnitudes(level, x);
+    let most = f32::from_bits(max.iter().fold(0, |most, max| most.max(max.to_bits())));
     scales.unit = most / (127.0 * f32::from(MOST));
-    let tops = match grid {
-        Grid::Blocks => best_tops(level, x, &max),
-        Grid::Units => [127.0; CHUNK / BLOCK],
-    };
-    let mut inverse = [[0.0; BLOCK]; CHUNK / BLOCK];
-    for b in 0..CHUNK / BLOCK {
-        let max = f32::from_bits(max[b]);
-        let (scale, multiple) = match grid {
-            Grid::Blocks => (max / tops[b], 0),
-            Grid::Units => {
-                let steps = max / most * f32::from(MOST);
-                // Rounded up. NaN, where all values are zero, becomes 0.
-                let whole = steps as i16;
-                let multiple = (whole + i16::from(steps > f32::from(whole))).clamp(1, MOST);
-                (scales.unit * f32::from(multiple), multiple)
+    let mut multiples = [0; BLOCKS];
+    match grid {
+        Grid::Blocks => {
+            let tops = best_tops(level, x, &max);
+            for b in 0..BLOCKS {
+                scales.scales[b] = max[b] / tops[b];
             }
-        };
-        scales.scales[b] = scale;
-        scales.multiples.as_chunks_mut().0[b] = [multiple; 2];
-        inverse[b].fill(if scale > 0.0 { 1.0 / scale } else { 0.0 });
+        }
+        Grid::Units => {
+            for b in 0..BLOCKS {
+                let steps = max[b] / most * f32::from(MOST);
+                let near = (steps + ROUND) - ROUND;
+                let multiple = if near < steps { near + 1.0 } else { near };
+                // NaN, where all values are zero, becomes 1.
+                let multiple = if multiple >= 1.0 { multiple } else { 1.0 };
+                scales.scales[b] = scales.unit * multiple;
+                multiples[b] = (multiple + ROUND).to_bits() as i16;
+            }
+        }
     }
-    // Loops over the whole chunk: shorter ones are unrolled, and then not vectorized.
-    let mut rounded = [0; CHUNK];
-    for ((rounded, x), inverse) in rounded.iter_mut().zip(x.as_flattened()).zip(inverse.as_flattened()) {
-        // |x * inverse| is at most 127, or so near above that it rounds to it.
-        *rounded = (x * inverse + ROUND).to_bits();
+    let mut inverses = [0.0; BLOCKS];
+    for (inverse, scale) in inverses.iter_mut().zip(scales.scales) {
+        // None where all values are zero or not much more, nor where there is no number.
+        let of_scale = 1.0 / scale;
+        *inverse = if of_scale < f32::INFINITY { of_scale } else { 0.0 };
     }
-    for (code, rounded) in codes.iter_mut().zip(rounded) {
-        *code = rounded as i8;
-    }
-    for (sum, codes) in scales.sums.iter_mut().zip(codes.as_chunks::<16>().0) {
-        *sum = codes.iter().map(|&code| i16::from(code)).sum();
-    }
-    for s in 0..CHUNK / 16 {
-        scales.multiple_sums[s] = scales.sums[s] * scales.multiples[s];
-    }
+    // |x * inverse| is at most 127, or so near above that it rounds to it.
+    let [first, second] = round(level, x, &inverses, bytemuck::cast_mut(codes));
     let mut fit = true;
-    for (sum, halves) in scales.block_sums.iter_mut().zip(scales.multiple_sums.as_chunks::<2>().0) {
-        let whole = i32::from(halves[0]) + i32::from(halves[1]);
-        *sum = whole as i16;
-        fit &= i32::from(*sum) == whole;
+    for b in 0..BLOCKS {
+        let sums = [first[b] as i16, second[b] as i16];
+        let multiple_sums = [sums[0] * multiples[b], sums[1] * multiples[b]];
+        let block_sum = i32::from(multiple_sums[0]) + i32::from(multiple_sums[1]);
+        scales.sums.as_chunks_mut().0[b] = sums;
+        scales.multiples.as_chunks_mut().0[b] = [multiples[b]; 2];
+        scales.multiple_sums.as_chunks_mut().0[b] = multiple_sums;
+        scales.block_sums[b] = block_sum as i16;
+        fit &= block_sum == i32::from(scales.block_sums[b]);
     }
     scales.fit = fit.into();
 }

@@ -42,6 +42,21 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn magnitude(self, other: Self) -> f32 {
+        // SAFETY: AVX-512 is there: this type's contract.
+        unsafe {
+            let magnitudes = |v| _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(i32::MAX));
+            f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(magnitudes(self.0), magnitudes(other.0))))
+        }
+    }
+
+    #[inline(always)]
+    fn low_bytes(self, to: &mut [i8; LANES]) {
+        // SAFETY: AVX-512 is there; sixteen bytes are written.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(self.0))) };
+    }
+
+    #[inline(always)]
     fn sums<const K: usize>(lanes: &[[Self; 2]; K]) -> [[f32; K]; 2] {
         let mut sums = [[0.0; K]; 2];
         for first in (0..K).step_by(8) {
