@@ -47,6 +47,27 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    fn magnitude(self, other: Self) -> f32 {
+        let magnitude = |v| v::and_i(v::float_bits(v), v::splat_i(i32::MAX));
+        let mut most = v::splat_i(0);
+        for i in 0..4 {
+            most = v::max_i(most, v::max_i(magnitude(self.0[i]), magnitude(other.0[i])));
+        }
+        let halves = |v| {
+            let v = v::from_bits(v);
+            v::max_i(v::float_bits(v::even_f(v, v)), v::float_bits(v::odd_f(v, v)))
+        };
+        v::first_f(v::from_bits(halves(halves(most))))
+    }
+
+    #[inline(always)]
+    fn low_bytes(self, to: &mut [i8; LANES]) {
+        let index = v::words([0x0c08_0400_0c08_0400; 2]);
+        let [of_4, ..] = v::transpose(self.0.map(|v| v::lookup(v::float_bytes(v), index)));
+        v::store(of_4, bytemuck::cast_mut(to));
+    }
+
+    #[inline(always)]
     fn sums<const K: usize>(lanes: &[[Self; 2]; K]) -> [[f32; K]; 2] {
         let mut sums = [[0.0; K]; 2];
         for k in 0..K {
