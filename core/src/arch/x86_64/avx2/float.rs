@@ -48,29 +48,13 @@ impl Lanes for F32x16 {
     #[inline(always)]
     fn magnitude(self, other: Self) -> f32 {
         // SAFETY: AVX2 is there: this type's contract.
-        unsafe {
-            let magnitudes = |v| _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(i32::MAX));
-            let max = |a: Self| _mm256_max_epu32(magnitudes(a.0), magnitudes(a.1));
-            let of_8 = _mm256_max_epu32(max(self), max(other));
-            let of_4 = _mm_max_epu32(_mm256_castsi256_si128(of_8), _mm256_extracti128_si256::<1>(of_8));
-            let of_2 = _mm_max_epu32(of_4, _mm_shuffle_epi32::<0b00_00_11_10>(of_4));
-            let of_1 = _mm_max_epu32(of_2, _mm_shuffle_epi32::<0b00_00_00_01>(of_2));
-            f32::from_bits(_mm_cvtsi128_si32(of_1) as u32)
-        }
+        unsafe { magnitude([self.0, self.1, other.0, other.1]) }
     }
 
     #[inline(always)]
     fn low_bytes(self, to: &mut [i8; LANES]) {
-        // SAFETY: AVX2 is there; twice eight bytes are written.
-        unsafe {
-            // In each lane the bytes of four elements, put together.
-            let order = _mm256_broadcastsi128_si256(_mm_cvtsi32_si128(0x0c08_0400));
-            for (half, to) in [self.0, self.1].into_iter().zip(to.as_chunks_mut::<8>().0) {
-                let of_4 = _mm256_shuffle_epi8(_mm256_castps_si256(half), order);
-                let of_8 = _mm_unpacklo_epi32(_mm256_castsi256_si128(of_4), _mm256_extracti128_si256::<1>(of_4));
-                _mm_storel_epi64(to.as_mut_ptr().cast(), of_8);
-            }
-        }
+        // SAFETY: AVX2 is there, and sixteen bytes are written.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), low_bytes(self)) };
     }
 
     #[inline(always)]
@@ -84,6 +68,34 @@ impl Lanes for F32x16 {
         }
         sums
     }
+}
+
+/// The largest of 32 magnitudes.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn magnitude(v: [__m256; 4]) -> f32 {
+    let mut of_8 = _mm256_setzero_si256();
+    for i in 0..4 {
+        of_8 = _mm256_max_epu32(of_8, _mm256_and_si256(_mm256_castps_si256(v[i]), _mm256_set1_epi32(i32::MAX)));
+    }
+    let of_4 = _mm_max_epu32(_mm256_castsi256_si128(of_8), _mm256_extracti128_si256::<1>(of_8));
+    let of_2 = _mm_max_epu32(of_4, _mm_shuffle_epi32::<0b00_00_11_10>(of_4));
+    let of_1 = _mm_max_epu32(of_2, _mm_shuffle_epi32::<0b00_00_00_01>(of_2));
+    f32::from_bits(_mm_cvtsi128_si32(of_1) as u32)
+}
+
+/// The lowest byte of each.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn low_bytes(F32x16(a, b): F32x16) -> __m128i {
+    // In each lane those of four elements, twice.
+    let order = _mm256_set1_epi64x(0x0c08_0400_0c08_0400);
+    let a = _mm256_shuffle_epi8(_mm256_castps_si256(a), order);
+    let b = _mm256_shuffle_epi8(_mm256_castps_si256(b), order);
+    // a's and b's of the lower lane, then of the upper.
+    let both = _mm256_blend_epi32::<0b1010_1010>(a, b);
+    let (lower, upper) = (_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
+    _mm_shuffle_epi32::<0b11_01_10_00>(_mm_unpacklo_epi64(lower, upper))
 }
 
 /// The sums of four vectors' lanes, all taken together from step to step.

@@ -44,10 +44,7 @@ impl Lanes for F32x16 {
     #[inline(always)]
     fn magnitude(self, other: Self) -> f32 {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe {
-            let magnitudes = |v| _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(i32::MAX));
-            f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(magnitudes(self.0), magnitudes(other.0))))
-        }
+        unsafe { magnitude(self.0, other.0) }
     }
 
     #[inline(always)]
@@ -74,6 +71,16 @@ impl Lanes for F32x16 {
         }
         sums
     }
+}
+
+/// The largest of 32 magnitudes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn magnitude(a: __m512, b: __m512) -> f32 {
+    let all_but_sign = _mm512_set1_epi32(i32::MAX);
+    let a = _mm512_and_si512(_mm512_castps_si512(a), all_but_sign);
+    let b = _mm512_and_si512(_mm512_castps_si512(b), all_but_sign);
+    f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(a, b)))
 }
 
 /// The sums of sixteen vectors' lanes, all sixteen taken together from step to step.
