@@ -174,7 +174,8 @@ pub(super) trait Isa: Copy {
     /// Lays sixteen rows out.
     fn seal(self, placed: &Placed, tile: &mut Self::Tile);
 
-    /// Adds each tile's products with each activation, of this chunk, to the tile's outputs.
+    /// Adds each tile's products with each activation, of this chunk, to the tile's outputs; beside them it may ask for
+    /// what lies `ahead`.
     fn tiles(
         self,
         form: Form,
