@@ -22,6 +22,13 @@ fn long_rows_and_many_activations_too() {
     }
 }
 
+/// What `include/README.md` asks of threads: the largest of what products keep there are tiles and their outputs.
+#[test]
+fn a_quarter_of_a_mebibyte_of_stack_is_enough() {
+    let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(|| check_all(3)).unwrap();
+    assert_eq!(thread.join().unwrap(), Ok(()));
+}
+
 /// The core asks the processor itself; the standard library's answer is the oracle.
 #[cfg(target_arch = "x86_64")]
 #[test]

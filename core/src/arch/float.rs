@@ -1,4 +1,5 @@
-//! f32 products: dot products and weighted sums, each multiplication and each addition rounded by itself, in one order.
+//! f32 products: dot products and weighted sums, each multiplication and each addition rounded by itself, in one order. And
+//! what makes 8-bit activations of f32: magnitudes and rounding.
 //!
 //! ```text
 //! dot(a, b) = the lanes added pairwise, l to l + 8, then + 4, + 2, + 1;   lane[l] = sum_c a[16 c + l] b[16 c + l]

@@ -462,7 +462,9 @@ pub(super) fn block<I: Isa>(isa: I, work: &Work<'_>, columns: &mut Columns<'_>) 
         [x, y] => return isa.few(work, &[x, y], columns),
         _ => {}
     }
-    let (mut placed, mut tiles, mut out) = (Placed::ZERO, [I::TILE; TILES], [[[0.0; ROWS]; BATCH]; TILES]);
+    let mut placed = Placed::ZERO;
+    let mut tiles = [I::TILE; TILES];
+    let mut out = [[[0.0; ROWS]; BATCH]; TILES];
     // Plain loops: adapters are compiled apart from the level's instructions where a host has no link-time optimization.
     let width = columns.width();
     for i in (0..width).step_by(TILES * ROWS) {
