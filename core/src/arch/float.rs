@@ -13,6 +13,9 @@ use super::level::{Kind, Level};
 /// Lanes of every f32 sum.
 pub const LANES: usize = 16;
 
+/// Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits.
+pub const ROUND: f32 = 12_582_912.0;
+
 /// The lanes of products of two vectors with N others: those of `a[i] . b[j]` at `[j][i]`.
 pub type Sums<const N: usize> = [[[f32; LANES]; 2]; N];
 
@@ -233,9 +236,6 @@ pub fn magnitudes<const N: usize>(level: Level, x: &[[[f32; LANES]; 2]; N]) -> [
         magnitudes
     })
 }
-
-/// Adding 1.5 * 2^23 rounds to the nearest even integer and leaves it in the low bits.
-pub const ROUND: f32 = 12_582_912.0;
 
 /// `codes[b][i] = x[b][i] * factor[b]`, rounded to the nearest even integer, which must be of eight bits. Gives the sums of
 /// each 16 codes: `sums[i][b]` of block b's half i.

@@ -1,6 +1,6 @@
 //! Transcendental functions and reductions with a fixed order: the same bits on every machine.
 
-use crate::arch::float::{LANES, sum_lanes};
+use crate::arch::float::{LANES, ROUND, sum_lanes};
 
 /// e^x in f32, within 2 ulp; 0 below -87.3, infinity above 88.7, NaN for NaN.
 ///
@@ -8,7 +8,6 @@ use crate::arch::float::{LANES, sum_lanes};
 /// vectorize; libm's own is exact to half an ulp and four times slower.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the rounded integer in the low mantissa bits
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;
     let clamped = x.clamp(-88.0, 88.72);
