@@ -57,7 +57,13 @@ impl<'a> Matrix<'a> {
     /// The stored bytes of row `row`.
     #[inline(always)]
     pub fn row(&self, row: usize) -> &'a [u8] {
-        &self.data[row * self.row_bytes..][..self.row_bytes]
+        self.rows_bytes(row, 1)
+    }
+
+    /// The stored bytes of rows `start..start + count`.
+    #[inline(always)]
+    pub fn rows_bytes(&self, start: usize, count: usize) -> &'a [u8] {
+        &self.data[start * self.row_bytes..][..count * self.row_bytes]
     }
 
     /// Row `row` where it lies, if it is F32, stored in this machine's byte order, and aligned.
@@ -94,8 +100,7 @@ impl<'a> Matrix<'a> {
             DType::FP4_E2M1 => &self.scales[start * (self.cols / 32)..][..count * (self.cols / 32)],
             _ => &[],
         };
-        let data = &self.data[start * self.row_bytes..][..count * self.row_bytes];
-        Self { rows: count, data, scales, ..*self }
+        Self { rows: count, data: self.rows_bytes(start, count), scales, ..*self }
     }
 
     /// Decodes row `row`, columns `start..start + out.len()`, to f32. `start` must be a multiple of the type's block

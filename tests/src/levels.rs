@@ -248,6 +248,10 @@ pub fn check_all(seed: u64) -> Result<(), String> {
         };
         check(dtype, rows, cols, count, &mut seed)?;
         check_extremes(dtype, rows, cols, count, &mut seed)?;
+        // Few activations, and rows longer than are prepared for at once.
+        let (few, long) = (1 + random(&mut seed) as usize % 2, 1 + random(&mut seed) as usize % 70);
+        check(dtype, 1 + random(&mut seed) as usize % 9, 256 * long, few, &mut seed)?;
+        check(dtype, rows, cols, few, &mut seed)?;
     }
     for len in [1 + random(&mut seed) as usize % 600, 64 * (1 + random(&mut seed) as usize % 9)] {
         check_f32(len, &mut seed)?;

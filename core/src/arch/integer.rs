@@ -423,19 +423,25 @@ fn run(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
 pub(super) struct Work<'a> {
     pub(super) weights: Matrix<'a>,
     /// The first row.
-    first: usize,
+    pub(super) first: usize,
     pub(super) x: &'a [RowX<'a>],
     /// Where the batch's outputs start among the columns' rows.
-    start: usize,
+    pub(super) start: usize,
 }
 
 impl<'a> Work<'a> {
+    /// Row `i` of those to be computed.
+    #[inline(always)]
+    pub(super) fn row(&self, i: usize) -> Row<'a> {
+        Row::new(&self.weights, self.first + i)
+    }
+
     /// Rows `i..i + 4` of the `width` to be computed; past the last one, that row again.
     #[inline(always)]
     pub(super) fn rows(&self, i: usize, width: usize) -> [Row<'a>; SIDE_BY_SIDE] {
         let mut rows = [Row { dtype: self.weights.dtype(), data: &[], scales: &[] }; SIDE_BY_SIDE];
         for (r, row) in rows.iter_mut().enumerate() {
-            *row = Row::new(&self.weights, self.first + (i + r).min(width - 1));
+            *row = self.row((i + r).min(width - 1));
         }
         rows
     }

@@ -18,23 +18,24 @@ macro_rules! each {
 }
 
 mod float;
+mod in_order;
 mod short;
 mod tile;
 mod weights;
 
 use super::bytes::{load128, unit_factor};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Work};
+use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Work};
 use crate::arch::level::Level;
 use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
 pub(in crate::arch) use float::F32x16;
+use in_order::FOUR;
 use short::Pending;
 use tile::Tile;
-use weights::{Beside, Codes, Scales, Weights, by_lane, halves, load_codes, store_codes};
+use weights::{Beside, Codes, Scales, Weights, beside, by_lane, halves, in_lanes, load_codes, store_codes};
 
 /// Runs `work` compiled for AVX-512.
 ///
@@ -161,10 +162,12 @@ trait Format: Copy {
     const LOOKED_UP: bool = false;
     /// Whether sums of eight products fit sixteen bits, with blocks of 32 whose scales and offsets are integers: Q4_K, Q5_K.
     const SHORT: bool = Self::WIDE && Self::FORM.units && Self::FORM.offset;
+    /// Whether those of sixteen do: Q4_K.
+    const SIXTEEN: bool = Self::SHORT && Self::LEFT == 4;
     /// Bits by which [`Format::left_codes`] leaves the codes of odd blocks too far left.
     const LEFT: i32 = 0;
     /// The bytes of 256 weights.
-    type Chunk;
+    type Chunk: Copy;
 
     /// A row's whole chunks, as far as they can be loaded where they lie.
     fn chunks(row: &[u8]) -> &[Self::Chunk];
@@ -194,62 +197,33 @@ trait Format: Copy {
     }
 }
 
-/// Chunks of activations that are prepared before all rows of a block rather than before each four of them.
-const PREPARED: usize = 32;
-
 /// [`integer::block`] of a known type.
 fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>) {
     level.vectorize(
         #[inline(always)]
         || {
-            // Not cleared: that took as long as a few rows.
-            let mut prepared = [const { MaybeUninit::<Prepared>::uninit() }; PREPARED];
-            let count = work.x.len();
-            let mut done = 0;
-            if count <= 2 {
-                while done < PREPARED
-                    && let Some(x) = work.x.get(done % count.max(1)).and_then(|x| x.chunk(done / count.max(1)))
-                {
-                    // SAFETY: AVX-512 is there: `level` says so.
-                    prepared[done].write(unsafe { Prepared::new::<F>(x) });
-                    done += 1;
-                }
-            }
-            // SAFETY: as many were written.
-            let prepared = unsafe { core::slice::from_raw_parts(prepared.as_ptr().cast::<Prepared>(), done) };
-            let multiples = tile::multiples::<F>(count);
-            let isa = Avx512::<F> { prepared, multiples, format: PhantomData };
-            integer::block(isa, work, columns);
+            let multiples = tile::multiples::<F>(work.x.len());
+            integer::block(Avx512::<F> { multiples, format: PhantomData }, work, columns);
         },
     );
 }
 
 /// Only to be used inside [`vectorize`].
-struct Avx512<'p, F> {
-    /// [chunk][activation], of few activations.
-    prepared: &'p [Prepared],
+#[derive(Clone, Copy)]
+struct Avx512<F> {
     /// [`tile::multiples`]
     multiples: bool,
     format: PhantomData<F>,
 }
 
-impl<F> Clone for Avx512<'_, F> {
-    #[inline(always)]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<F> Copy for Avx512<'_, F> {}
-
-impl<F: Format> Isa for Avx512<'_, F> {
+impl<F: Format> Isa for Avx512<F> {
     type Tile = Tile;
     const TILE: Tile = Tile::ZERO;
 
     #[inline(always)]
     fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { few::<F, T>(work, x, self.prepared, columns) }
+        unsafe { in_order::few::<F, T>(work, x, columns) }
     }
 
     #[inline(always)]
@@ -331,85 +305,94 @@ fn add_pairs_64(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
 }
 
-/// A chunk of one activation, in the order in which the weights meet it.
+/// Four chunks of one activation, in the order in which the weights meet them.
 #[derive(Clone, Copy)]
 struct Prepared {
-    codes: [__m512i; 4],
-    /// f32; with units their multiples, i32, or of a [`Format::SHORT`] type eight i16 in every lane.
-    scales: __m512i,
+    codes: [Codes; FOUR],
+    /// As [`beside`] has them, f32; with units their multiples, i32, or of a [`Format::SHORT`] type in the first vector i16,
+    /// eight a chunk.
+    scales: [__m512i; FOUR],
     /// 128 times the sums of the codes, for types whose codes were raised.
-    raised: __m512i,
-    /// The sums times the scales or multiples, for types with offsets.
-    sums: __m512i,
-    /// Instead of `sums`, of a [`Format::SHORT`] type: of blocks' first halves, and of the second, eight i16 in every lane.
-    half_sums: [__m512i; 2],
-    unit: f32,
+    raised: [__m512i; FOUR],
+    /// The sums times the scales or multiples, for types with offsets; of a [`Format::SHORT`] type of blocks' first halves,
+    /// and in the second vector of their second, i16, eight a chunk.
+    sums: [__m512i; FOUR],
+    units: __m128,
 }
 
 impl Prepared {
-    const ZERO: Self = {
-        // SAFETY: vectors of zeros are values, whatever the instructions.
-        unsafe { core::mem::zeroed() }
-    };
-
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
-    #[inline]
-    fn new<F: Format>(x: ChunkX<'_>) -> Self {
-        let codes = load_codes(x.codes);
+    fn new<F: Format>(x: [ChunkX<'_>; FOUR]) -> Self {
+        let zero = _mm512_setzero_si512();
+        let zeros = [zero; FOUR];
+        let [a, b, c, d] = x;
+        let units = _mm_setr_ps(a.of.unit, b.of.unit, c.of.unit, d.of.unit);
+        let codes = each!(i in [zeros; FOUR] => load_codes(x[i].codes));
         if F::SHORT {
-            // SAFETY: each read is of an array exactly as long.
-            let (multiples, sums) = unsafe {
-                let sums = _mm256_loadu_si256(x.of.multiple_sums.as_ptr().cast());
-                (_mm256_loadu_si256(x.of.multiples.as_ptr().cast()), sums)
-            };
-            // The lower halves, and the same in every lane.
-            let lower = |v| _mm512_broadcast_i32x4(_mm256_cvtepi32_epi16(v));
-            let half_sums = [lower(sums), lower(_mm256_srli_epi32::<16>(sums))];
-            return Self { codes: halves(codes), scales: lower(multiples), half_sums, unit: x.of.unit, ..Self::ZERO };
+            let codes = each!(i in [zeros; FOUR] => halves(codes[i]));
+            let (mut multiples, mut sums) = ([_mm_setzero_si128(); FOUR], [_mm256_setzero_si256(); FOUR]);
+            for i in 0..FOUR {
+                // The lower halves of 32 bits each; the others say the same.
+                multiples[i] = _mm256_cvtepi32_epi16(load_16(&x[i].of.multiples));
+                sums[i] = load_16(&x[i].of.multiple_sums);
+            }
+            let first = each!(i in multiples => _mm256_cvtepi32_epi16(sums[i]));
+            let second = each!(i in multiples => _mm256_cvtepi32_epi16(_mm256_srli_epi32::<16>(sums[i])));
+            let sums = [in_lanes(first), in_lanes(second), zero, zero];
+            return Self { codes, scales: [in_lanes(multiples), zero, zero, zero], raised: zeros, sums, units };
         }
-        // SAFETY: each read is of an array exactly as long.
-        let (sums, scales) = unsafe {
-            let scales = if F::FORM.units {
+        let (mut scales, mut sums) = (zeros, zeros);
+        for i in 0..FOUR {
+            let of = x[i].of;
+            let of_32 = if F::FORM.units {
                 // Each twice: one.
-                let twice = _mm256_loadu_si256(x.of.multiples.as_ptr().cast());
-                _mm256_and_si256(twice, _mm256_set1_epi32(0xffff))
+                _mm256_and_si256(load_16(&of.multiples), _mm256_set1_epi32(0xffff))
             } else {
-                _mm256_loadu_si256(x.of.scales.as_ptr().cast())
+                // SAFETY: an array exactly as long is read.
+                unsafe { _mm256_loadu_si256(of.scales.as_ptr().cast()) }
             };
-            (_mm256_loadu_si256(x.of.sums.as_ptr().cast()), _mm512_castsi256_si512(scales))
-        };
-        let (codes, scales, sums) = if F::WIDE {
-            let twice = _mm512_setr_epi32(0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7);
-            let of_32 = _mm512_castsi256_si512(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
-            (halves(codes), _mm512_permutexvar_epi32(twice, scales), _mm512_permutexvar_epi32(twice, of_32))
+            if F::WIDE {
+                scales[i] = _mm512_castsi256_si512(of_32);
+                sums[i] = _mm512_castsi256_si512(_mm256_madd_epi16(load_16(&of.sums), _mm256_set1_epi16(1)));
+            } else {
+                let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+                scales[i] = _mm512_permutexvar_epi32(twice, _mm512_castsi256_si512(of_32));
+                sums[i] = _mm512_cvtepi16_epi32(load_16(&of.sums));
+            }
+        }
+        let codes = each!(i in [zeros; FOUR] => if F::WIDE { halves(codes[i]) } else { codes[i] });
+        let (scales, sums) = (beside(F::WIDE, scales), beside(F::WIDE, sums));
+        let raised = each!(i in zeros => _mm512_slli_epi32::<7>(sums[i]));
+        let sums = each!(i in zeros => if F::FORM.units {
+            _mm512_mullo_epi32(scales[i], sums[i])
         } else {
-            let of_32 = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
-            let sums = _mm512_permutexvar_epi32(by_lane(), _mm512_cvtepi16_epi32(sums));
-            (codes, _mm512_permutexvar_epi32(of_32, scales), sums)
-        };
-        let raised = _mm512_slli_epi32::<7>(sums);
-        let sums = if F::FORM.units {
-            _mm512_mullo_epi32(scales, sums)
-        } else {
-            _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(scales), _mm512_cvtepi32_ps(sums)))
-        };
-        Self { codes, scales, raised, sums, unit: x.of.unit, ..Self::ZERO }
+            _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(scales[i]), _mm512_cvtepi32_ps(sums[i])))
+        });
+        Self { codes, scales, raised, sums, units }
     }
+}
+
+/// Sixteen numbers.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_16(numbers: &[i16; 16]) -> __m256i {
+    // SAFETY: sixteen are read.
+    unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) }
 }
 
 /// `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]`; with units `(scale * multiple) * sum` in integers.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn scaled(form: Form, scales: __m512i, offsets: __m512i, sums: __m512i, x: &Prepared) -> __m512i {
-    let sums = if form.offset { sums } else { _mm512_sub_epi32(sums, x.raised) };
+fn scaled(form: Form, [scales, offsets]: [__m512i; 2], sums: __m512i, x: &Prepared, i: usize) -> __m512i {
+    let sums = if form.offset { sums } else { _mm512_sub_epi32(sums, x.raised[i]) };
     if form.units {
         // Multiples are 16 bits and not negative, so the upper halves add nothing.
-        return _mm512_mullo_epi32(_mm512_madd_epi16(scales, x.scales), sums);
+        return _mm512_mullo_epi32(_mm512_madd_epi16(scales, x.scales[i]), sums);
     }
-    let scales = _mm512_mul_ps(_mm512_castsi512_ps(scales), _mm512_castsi512_ps(x.scales));
+    let scales = _mm512_mul_ps(_mm512_castsi512_ps(scales), _mm512_castsi512_ps(x.scales[i]));
     let products = _mm512_mul_ps(scales, _mm512_cvtepi32_ps(sums));
     if form.offset {
-        let offsets = _mm512_mul_ps(_mm512_castsi512_ps(offsets), _mm512_castsi512_ps(x.sums));
+        let offsets = _mm512_mul_ps(_mm512_castsi512_ps(offsets), _mm512_castsi512_ps(x.sums[i]));
         return _mm512_castps_si512(_mm512_add_ps(products, offsets));
     }
     _mm512_castps_si512(products)
@@ -426,23 +409,23 @@ fn add(form: Form, a: __m512i, b: __m512i) -> __m512i {
     }
 }
 
-/// The leaves of each of four rows added up as a tree, from where [`Beside::new`] has them.
+/// The leaves of each of four chunks added up as a tree, from where [`beside`] has them.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn add_up<F: Format>([a, b, c, d]: [__m512i; 4]) -> __m128i {
-    // In lane l of each row, a row an element: leaves 2 l and 2 l + 1 of the tree, added.
+    // In lane l of each chunk, a chunk an element: leaves 2 l and 2 l + 1 of the tree, added.
     let pairs = if F::WIDE {
         let (ab, cd) = (_mm512_castsi512_ps(a), _mm512_castsi512_ps(b));
         let (even, odd) = (_mm512_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm512_shuffle_ps::<0b11_01_11_01>(ab, cd));
         add(F::FORM, _mm512_castps_si512(even), _mm512_castps_si512(odd))
     } else {
-        // Leaves 2 i in the even lanes, 2 i + 1 in the odd ones: of the first row, then of the second.
+        // Leaves 2 i in the even lanes, 2 i + 1 in the odd ones: of the first chunk, then of the second.
         let leaves = |a, b| {
             let (even, odd) =
                 (_mm512_shuffle_i32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b));
             add(F::FORM, even, odd)
         };
-        // A lane a row, an element a pair: turned round.
+        // A lane a chunk, an element a pair: turned round.
         _mm512_permutexvar_epi32(by_lane(), leaves(leaves(a, b), leaves(c, d)))
     };
     let fours = add(F::FORM, pairs, _mm512_shuffle_i32x4::<0b10_11_00_01>(pairs, pairs));
@@ -458,131 +441,36 @@ fn block_units(dtype: DType, f16: __m128i) -> [__m128; 2] {
     [_mm256_castps256_ps128(units), _mm256_extractf128_ps::<1>(units)]
 }
 
-/// Bytes by which weights are asked for ahead of their use, about: what the memory's latency and rate make.
-const AHEAD: usize = 16 << 10;
-
-/// [`Isa::few`].
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn few<F: Format, const T: usize>(
-    work: &Work<'_>,
-    x: &[RowX<'_>; T],
-    prepared: &[Prepared],
-    columns: &mut Columns<'_>,
-) {
-    let width = columns.width();
-    for i in (0..width).step_by(SIDE_BY_SIDE) {
-        let out = side_by_side::<F, T>(&work.rows(i, width), work.weights.cols(), x, prepared);
-        work.put(i, &out, columns);
-    }
-}
-
-/// Four rows of `cols` columns against T activations.
+/// Four chunks, where they lie, against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn side_by_side<F: Format, const T: usize>(
-    rows: &[Row<'_>; SIDE_BY_SIDE],
-    cols: usize,
-    x: &[RowX<'_>; T],
-    prepared: &[Prepared],
-) -> [[f32; SIDE_BY_SIDE]; T] {
-    let prepared = prepared.as_chunks::<T>().0;
-    let mut sums = [_mm_setzero_ps(); T];
-    let of_row = each!(r in [&[][..]; SIDE_BY_SIDE] => F::chunks(rows[r].data));
-    let [a, b, c, d] = of_row;
-    let whole = (cols / CHUNK).min(a.len()).min(b.len()).min(c.len()).min(d.len());
-    // Bytes from four rows to those to be asked for: whole steps, and far enough to arrive in time.
-    let step_bytes = (SIDE_BY_SIDE * rows[0].data.len()).max(1);
-    let ahead = step_bytes * (AHEAD / step_bytes).max(1);
-    let mut pending = [Pending::ZERO; T];
-    let mut codes = LookedUp([[0; CHUNK]; SIDE_BY_SIDE]);
-    let mut done = 0;
-    while done < whole {
-        // All chunks that were prepared, then the others one by one.
-        let fresh;
-        let x = match prepared.get(done..).unwrap_or_default() {
-            [] => {
-                fresh = [prepare::<F, T>(x, done)];
-                &fresh[..]
-            }
-            prepared => prepared,
-        };
-        let n = x.len().min(whole - done);
-        let (x, [a, b, c, d]) = (&x[..n], each!(r in [&[][..]; SIDE_BY_SIDE] => &of_row[r][done..][..n]));
-        for i in 0..n {
-            let w = [&a[i], &b[i], &c[i], &d[i]];
-            if F::LOOKED_UP {
-                for r in 0..SIDE_BY_SIDE {
-                    look_up::<F>(w[r], &mut codes.0[r]);
-                }
-            }
-            if F::SHORT {
-                // Added up beside the next chunk's products, lest the processor wait for one sum after another.
-                for t in 0..T {
-                    sums[t] = pending[t].add_to(sums[t]);
-                }
-                pending = Pending::new::<F, T>(w, &x[i]);
-            } else {
-                four_rows::<F, T>(
-                    #[inline(always)]
-                    |r| match F::LOOKED_UP {
-                        true => load_codes(&codes.0[r]),
-                        // SAFETY: AVX-512 is there, as for this function.
-                        false => unsafe { F::codes(w[r]) },
-                    },
-                    // SAFETY: as above.
-                    #[inline(always)]
-                    |r| unsafe { F::scales(w[r]) },
-                    &x[i],
-                    &mut sums,
-                );
-            }
-            // The same columns of four rows to come, for the second-level cache: the hardware's own prefetchers stop at
-            // the end of a page, and start anew with every row.
-            for w in w {
-                let next = core::ptr::from_ref(w).cast::<i8>().wrapping_add(ahead);
-                for line in 0..size_of::<F::Chunk>().div_ceil(64) {
-                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64 * line));
-                }
-            }
-        }
-        done += n;
-    }
+fn multiply<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Pending; T] {
     if F::SHORT {
-        for t in 0..T {
-            sums[t] = pending[t].add_to(sums[t]);
+        return Pending::new::<F, T>(four, x);
+    }
+    let mut codes = LookedUp([[0; CHUNK]; FOUR]);
+    if F::LOOKED_UP {
+        for i in 0..FOUR {
+            look_up::<F>(&four[i], &mut codes.0[i]);
         }
     }
-    for chunk in whole..cols.div_ceil(CHUNK) {
-        let x = &prepare::<F, T>(x, chunk);
-        let start = chunk * CHUNK;
-        let len = CHUNK.min(cols - start);
-        let w = each!(r in [Weights::ZERO; SIDE_BY_SIDE] => weights::generic(rows[r], start, len));
-        four_rows::<F, T>(|r| w[r].codes, |r| w[r].scales, x, &mut sums);
-    }
-    let mut out = [[0.0; SIDE_BY_SIDE]; T];
-    for t in 0..T {
-        // SAFETY: four values are written.
-        unsafe { _mm_storeu_ps(out[t].as_mut_ptr(), sums[t]) };
-    }
-    out
+    products::<F, T>(
+        #[inline(always)]
+        |i| match F::LOOKED_UP {
+            true => load_codes(&codes.0[i]),
+            // SAFETY: AVX-512 is there, as for this function.
+            false => unsafe { F::codes(&four[i]) },
+        },
+        // SAFETY: as above.
+        #[inline(always)]
+        |i| unsafe { F::scales(&four[i]) },
+        x,
+    )
 }
 
-/// Chunk `chunk` of each activation.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
-#[inline(never)]
-fn prepare<F: Format, const T: usize>(x: &[RowX<'_>; T], chunk: usize) -> [Prepared; T] {
-    let mut prepared = [Prepared::ZERO; T];
-    for t in 0..T {
-        if let Some(x) = x[t].chunk(chunk) {
-            prepared[t] = Prepared::new::<F>(x);
-        }
-    }
-    prepared
-}
-
-/// The codes of a chunk of four rows, none in two lines of the cache.
+/// The codes of four chunks, none in two lines of the cache.
 #[repr(align(64))]
-struct LookedUp([[i8; CHUNK]; SIDE_BY_SIDE]);
+struct LookedUp([[i8; CHUNK]; FOUR]);
 
 /// [`Format::codes`] as a function of its own.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -592,29 +480,29 @@ fn look_up<F: Format>(chunk: &F::Chunk, codes: &mut [i8; CHUNK]) {
     store_codes(unsafe { F::codes(chunk) }, codes);
 }
 
-/// One chunk of four rows against T activations.
+/// Four chunks against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn four_rows<F: Format, const T: usize>(
+fn products<F: Format, const T: usize>(
     codes: impl Fn(usize) -> Codes,
     scales: impl Fn(usize) -> Scales,
     x: &[Prepared; T],
-    out: &mut [__m128; T],
-) {
+) -> [Pending; T] {
     let (form, zero) = (F::FORM, _mm512_setzero_si512());
     // Scales first: processors run ahead by less than a chunk, and what waits for many bytes must start early.
-    let w = Beside::new(F::WIDE, &each!(r in [Scales::ZERO; SIDE_BY_SIDE] => scales(r)));
+    let w = Beside::new(F::WIDE, &each!(i in [Scales::ZERO; FOUR] => scales(i)));
     let [unit, offset_unit] = block_units(F::DTYPE, w.units);
-    // By activation and row: the sums' vector, or both.
-    let mut sums = [[[zero; 2]; SIDE_BY_SIDE]; T];
-    for r in 0..SIDE_BY_SIDE {
-        let codes = &codes(r);
+    // By activation and chunk: the sums' vector, or both.
+    let mut sums = [[[zero; 2]; FOUR]; T];
+    for i in 0..FOUR {
+        let codes = &codes(i);
         for t in 0..T {
-            sums[t][r] =
-                if F::WIDE { quarter_sums(codes, &x[t].codes) } else { [sums_of_16(codes, &x[t].codes), zero] };
+            let x = &x[t].codes[i];
+            sums[t][i] = if F::WIDE { quarter_sums(codes, x) } else { [sums_of_16(codes, x), zero] };
         }
     }
     let n = if F::WIDE { 2 } else { 4 };
+    let mut all = [Pending::ZERO; T];
     for t in 0..T {
         let x = &x[t];
         let mut leaves = [zero; 4];
@@ -625,24 +513,24 @@ fn four_rows<F: Format, const T: usize>(
             } else {
                 sums[t][i][0]
             };
-            leaves[i] = scaled(form, w.scales[i], w.offsets[i], sums, x);
+            leaves[i] = scaled(form, [w.scales[i], w.offsets[i]], sums, x, i);
         }
-        let all = add_up::<F>(leaves);
+        let sums = add_up::<F>(leaves);
         if !form.units {
-            out[t] = _mm_add_ps(out[t], _mm_castsi128_ps(all));
+            all[t] = Pending::done(_mm_castsi128_ps(sums));
             continue;
         }
-        let x_unit = _mm_set1_ps(x.unit);
-        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(all));
+        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x.units), _mm_cvtepi32_ps(sums));
         if form.offset {
             let mut leaves = [zero; 4];
             for i in 0..n {
-                leaves[i] = _mm512_mullo_epi32(w.offsets[i], x.sums);
+                leaves[i] = _mm512_mullo_epi32(w.offsets[i], x.sums[i]);
             }
             // The unit itself is -dmin.
-            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_unit), _mm_cvtepi32_ps(add_up::<F>(leaves)));
+            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x.units), _mm_cvtepi32_ps(add_up::<F>(leaves)));
             chunk = _mm_sub_ps(chunk, offset);
         }
-        out[t] = _mm_add_ps(out[t], chunk);
+        all[t] = Pending::done(chunk);
     }
+    all
 }

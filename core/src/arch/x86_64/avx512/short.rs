@@ -1,27 +1,22 @@
 //! Few activations against Q4_K and Q5_K ([`Format::SHORT`]): sums of eight products fit sixteen bits.
 
 use super::super::bytes::unit_factor;
-use super::weights::{by_lane, k};
-use super::{Format, Prepared, add_pairs_32, quarter_sums};
-use crate::arch::integer::SIDE_BY_SIDE;
+use super::in_order::FOUR;
+use super::weights::k;
+use super::{Format, Prepared, add_pairs_64, quarter_sums};
 use core::arch::x86_64::*;
 
-/// Lanes of `a` and `b` that A names, plus those that B names.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn add_lanes<const A: i32, const B: i32>(a: __m512i, b: __m512i) -> __m512i {
-    _mm512_add_epi32(_mm512_shuffle_i32x4::<A>(a, b), _mm512_shuffle_i32x4::<B>(a, b))
-}
-
-/// One chunk of four rows against one activation, of a type that is [`Format::SHORT`], before its sums are added up.
+/// Four chunks against one activation, before their sums are added up; of types that are not [`Format::SHORT`] after it.
 #[derive(Clone, Copy)]
 pub(super) struct Pending {
-    /// By row, to be added up.
-    sums: [__m512i; SIDE_BY_SIDE],
-    /// In lane r four sums of row r, to be added up.
+    /// Of chunks 0 and 1, and of 2 and 3: in every lane two sums of the one and two of the other, to be added up.
+    sums: [__m512i; 2],
+    /// In lane i four sums of chunk i, to be added up.
     offsets: __m512i,
-    /// What sums are times, by row; then what the offsets' sums are.
+    /// What sums are times, by chunk; then what the offsets' sums are.
     units: __m256,
+    /// What comes of them.
+    done: __m128,
 }
 
 impl Pending {
@@ -31,54 +26,86 @@ impl Pending {
         unsafe { core::mem::zeroed() }
     };
 
+    /// Nothing left to be added up.
+    #[inline(always)]
+    pub(super) fn done(done: __m128) -> Self {
+        Self { done, ..Self::ZERO }
+    }
+
     /// Mostly in sixteen bits: sums of eight products, and scales times multiples, which one instruction multiplies and
     /// adds up.
     #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    pub(super) fn new<F: Format, const T: usize>(chunks: [&F::Chunk; SIDE_BY_SIDE], x: &[Prepared; T]) -> [Self; T] {
-        // Scales first, then a row from its codes to its sums: processors run ahead by less than a chunk.
+    pub(super) fn new<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Self; T] {
+        // Scales first, then a chunk from its codes to its sums: processors run ahead by less than four.
         // SAFETY: AVX-512 is there, as for this function.
-        let w = k::words(each!(r in [_mm_setzero_si128(); SIDE_BY_SIDE] => unsafe { F::header(chunks[r]) }));
-        let scales = each!(t in [_mm512_setzero_si512(); T] => _mm512_mullo_epi16(w.scales, x[t].scales));
+        let w = k::words(each!(i in [_mm_setzero_si128(); FOUR] => unsafe { F::header(&four[i]) }));
+        let scales = each!(t in [_mm512_setzero_si512(); T] => _mm512_mullo_epi16(w.scales, x[t].scales[0]));
         let mut all = [Self::ZERO; T];
         let up = _mm_cvtsi32_si128(16 - F::LEFT);
-        for r in 0..SIDE_BY_SIDE {
-            // SAFETY: as above.
-            let codes = &unsafe { F::left_codes(chunks[r]) };
-            // Blocks 2 l and 2 l + 1 of this row, four times.
-            let order = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-            let order = _mm512_add_epi32(order, _mm512_set1_epi32(4 * r as i32));
+        for pair in 0..2 {
+            let mut both = [[_mm512_setzero_si512(); 2]; T];
+            for i in 0..2 {
+                // SAFETY: as above.
+                let codes = &unsafe { F::left_codes(&four[2 * pair + i]) };
+                for t in 0..T {
+                    let [even, odd] = quarter_sums(codes, &x[t].codes[2 * pair + i]);
+                    // Four sums of each block: of block 2 l in the lower halves of lane l, of 2 l + 1 in the upper.
+                    both[t][i] = _mm512_mask_mov_epi16(_mm512_sll_epi32(odd, up), 0x5555_5555, even);
+                }
+            }
             for t in 0..T {
-                let [even, odd] = quarter_sums(codes, &x[t].codes);
-                // Four sums of each block: of block 2 l in the lower halves of lane l, of 2 l + 1 in the upper.
-                let both = _mm512_mask_mov_epi16(_mm512_sll_epi32(odd, up), 0x5555_5555, even);
-                all[t].sums[r] = _mm512_madd_epi16(both, _mm512_permutexvar_epi32(order, scales[t]));
+                let [a, b] = both[t];
+                all[t].sums[pair] = if F::SIXTEEN {
+                    let sums = _mm512_add_epi16(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+                    _mm512_madd_epi16(sums, in_turn(scales[t], 2 * pair, 2 * pair + 1))
+                } else {
+                    let a = _mm512_madd_epi16(a, in_turn(scales[t], 2 * pair, 2 * pair));
+                    add_pairs_64(a, _mm512_madd_epi16(b, in_turn(scales[t], 2 * pair + 1, 2 * pair + 1)))
+                };
             }
         }
         let units = _mm256_mul_ps(_mm256_cvtph_ps(w.units), _mm256_set1_ps(unit_factor(F::DTYPE)));
         for t in 0..T {
-            let [first, second] = x[t].half_sums;
+            let [first, second, ..] = x[t].sums;
             all[t].offsets = _mm512_dpwssd_epi32(_mm512_madd_epi16(w.offsets, first), w.offsets, second);
-            all[t].units = _mm256_mul_ps(units, _mm256_set1_ps(x[t].unit));
+            all[t].units = _mm256_mul_ps(units, _mm256_set_m128(x[t].units, x[t].units));
         }
         all
     }
 
-    /// `sum + unit * f32(sums) - offset_unit * f32(offsets)`
+    /// `unit * f32(sums) - offset_unit * f32(offsets)`
     #[target_feature(enable = "avx2,avx512f")]
     #[inline]
-    pub(super) fn add_to(self, sum: __m128) -> __m128 {
-        let [a, b, c, d] = self.sums;
-        // A lane a row.
-        let all = add_lanes::<0b10_00_10_00, 0b11_01_11_01>(
-            add_lanes::<0b01_00_01_00, 0b11_10_11_10>(a, b),
-            add_lanes::<0b01_00_01_00, 0b11_10_11_10>(c, d),
+    pub(super) fn add_up<F: Format>(self) -> __m128 {
+        if !F::SHORT {
+            return self.done;
+        }
+        let [ab, cd] = [_mm512_castsi512_ps(self.sums[0]), _mm512_castsi512_ps(self.sums[1])];
+        let even = _mm512_castps_si512(_mm512_shuffle_ps::<0b10_00_10_00>(ab, cd));
+        let odd = _mm512_castps_si512(_mm512_shuffle_ps::<0b11_01_11_01>(ab, cd));
+        // In every lane a sum a chunk; of the offsets in lane i four sums of chunk i. Two of each, and the other two: first
+        // the chunks' own.
+        let (sums, offsets) = (_mm512_add_epi32(even, odd), self.offsets);
+        let two = _mm512_setr_epi32(0, 1, 2, 3, 16, 20, 24, 28, 4, 5, 6, 7, 17, 21, 25, 29);
+        let others = _mm512_setr_epi32(8, 9, 10, 11, 18, 22, 26, 30, 12, 13, 14, 15, 19, 23, 27, 31);
+        let all = _mm512_add_epi32(
+            _mm512_permutex2var_epi32(sums, two, offsets),
+            _mm512_permutex2var_epi32(sums, others, offsets),
         );
-        // Rows' sums, then their offsets': two of each to be added.
-        let halves = _mm512_permutexvar_epi32(by_lane(), add_pairs_32(all, self.offsets));
-        let both = _mm256_add_epi32(_mm512_castsi512_si256(halves), _mm512_extracti64x4_epi64::<1>(halves));
+        let both = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
         let both = _mm256_mul_ps(self.units, _mm256_cvtepi32_ps(both));
         // The offsets' unit itself is -dmin.
-        _mm_add_ps(sum, _mm_sub_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps::<1>(both)))
+        _mm_sub_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps::<1>(both))
     }
+}
+
+/// In lane l what belongs to blocks 2 l and 2 l + 1 of chunk `a`, twice, then the same of chunk `b`; of i16, eight a chunk.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn in_turn(numbers: __m512i, a: usize, b: usize) -> __m512i {
+    let (a, b) = (4 * a as i32, 4 * b as i32);
+    let lanes = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    let chunks = _mm512_setr_epi32(a, a, b, b, a, a, b, b, a, a, b, b, a, a, b, b);
+    _mm512_permutexvar_epi32(_mm512_add_epi32(lanes, chunks), numbers)
 }

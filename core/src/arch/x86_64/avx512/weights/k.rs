@@ -1,6 +1,8 @@
 //! The K types.
 
-use super::{Codes, Scales, Words, eight, load128, load256_at, load512, nibbles, plus, plus_where, u16_at, u32_at};
+use super::{
+    Codes, Scales, Words, eight, in_lanes, load128, load256_at, load512, nibbles, plus, plus_where, u16_at, u32_at,
+};
 use crate::arch::x86_64::bytes::{self, q4_k_scales};
 use core::arch::x86_64::*;
 
@@ -13,13 +15,12 @@ pub(in super::super) fn q4_k_and_q5_k_scales<const BYTES: usize>([block]: &[[u8;
     Scales { scales: wide(sc), offsets: wide(m), units: u32_at(block, 0) }
 }
 
-/// [`q4_k_and_q5_k_scales`] of the blocks of four rows at once.
+/// [`q4_k_and_q5_k_scales`] of four blocks at once.
 #[target_feature(enable = "avx2,avx512f,avx512bw")]
 #[inline]
-pub(in super::super) fn words([a, b, c, d]: [__m128i; 4]) -> Words {
-    // A lane a row: d, dmin (f16), and twelve bytes a, b, c.
-    let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
-    let v = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, c), d);
+pub(in super::super) fn words(headers: [__m128i; 4]) -> Words {
+    // A lane a block: d, dmin (f16), and twelve bytes a, b, c.
+    let v = in_lanes(headers);
     let abab = _mm512_shuffle_epi8(
         v,
         _mm512_broadcast_i32x4(_mm_setr_epi32(0x0706_0504, 0x0b0a_0908, 0x0706_0504, 0x0b0a_0908)),
@@ -30,7 +31,7 @@ pub(in super::super) fn words([a, b, c, d]: [__m128i; 4]) -> Words {
         _mm512_broadcast_i32x4(_mm_setr_epi32(0x3f3f_3f3f, 0x3f3f_3f3f, 0x3030_3030, 0x3030_3030)),
     );
     let lower = _mm512_srlv_epi32(cc, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4)));
-    // A lane a row: scales 0..4, offsets 0..4, scales 4..8, offsets 4..8, a byte each.
+    // A lane a block: scales 0..4, offsets 0..4, scales 4..8, offsets 4..8, a byte each.
     let numbers = _mm512_or_si512(upper, _mm512_and_si512(lower, _mm512_set1_epi8(15)));
     // Eight of them, and zeros as upper bytes.
     let eight = |first: i8| {

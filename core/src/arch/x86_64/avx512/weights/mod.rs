@@ -69,7 +69,7 @@ impl Scales {
     }
 }
 
-/// The scales and offsets of four rows, in the order in which the sums come.
+/// The scales and offsets of four chunks, in the order in which the sums come.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Beside {
     pub(super) scales: [__m512i; 4],
@@ -79,41 +79,53 @@ pub(in crate::arch) struct Beside {
 }
 
 impl Beside {
-    /// Of blocks of 32 of rows 0 and 1, and of rows 2 and 3, in lane l blocks 2 l and 2 l + 1 of the one, then those of the
-    /// other; or each row's blocks of 16 as [`by_lane`] has them.
     #[target_feature(enable = "avx2,avx512f")]
     #[inline]
-    pub(super) fn new(wide: bool, rows: &[Scales; 4]) -> Self {
+    pub(super) fn new(wide: bool, chunks: &[Scales; 4]) -> Self {
         let zeros = [_mm512_setzero_si512(); 4];
-        let order = |v: [__m512i; 4]| {
-            let [a, b, c, d] = v;
-            if wide {
-                let order = _mm512_setr_epi32(0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
-                let (ab, cd) = (_mm512_permutex2var_epi32(a, order, b), _mm512_permutex2var_epi32(c, order, d));
-                [ab, cd, _mm512_setzero_si512(), _mm512_setzero_si512()]
-            } else {
-                each!(r in zeros => _mm512_permutexvar_epi32(by_lane(), v[r]))
-            }
-        };
         Self {
-            scales: order(each!(r in zeros => rows[r].scales)),
-            offsets: order(each!(r in zeros => rows[r].offsets)),
+            scales: beside(wide, each!(i in zeros => chunks[i].scales)),
+            offsets: beside(wide, each!(i in zeros => chunks[i].offsets)),
             units: {
-                let [a, b, c, d] = each!(r in [0; 4] => rows[r].units.cast_signed());
+                let [a, b, c, d] = each!(i in [0; 4] => chunks[i].units.cast_signed());
                 _mm_setr_epi32(a, b, c, d)
             },
         }
     }
 }
 
-/// What the chunks of four rows of Q4_K or Q5_K are scaled with.
+/// Numbers of four chunks' blocks in the order in which their sums come. Of blocks of 32: of chunks 0 and 1, then of 2 and 3,
+/// in lane l blocks 2 l and 2 l + 1 of the one, then those of the other. Of blocks of 16: each chunk's as [`by_lane`] has
+/// them.
+#[target_feature(enable = "avx2,avx512f")]
+#[inline]
+pub(super) fn beside(wide: bool, of: [__m512i; 4]) -> [__m512i; 4] {
+    let zero = _mm512_setzero_si512();
+    if wide {
+        let [a, b, c, d] = of;
+        let order = _mm512_setr_epi32(0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
+        [_mm512_permutex2var_epi32(a, order, b), _mm512_permutex2var_epi32(c, order, d), zero, zero]
+    } else {
+        each!(i in [zero; 4] => _mm512_permutexvar_epi32(by_lane(), of[i]))
+    }
+}
+
+/// A vector a lane.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn in_lanes([a, b, c, d]: [__m128i; 4]) -> __m512i {
+    let ab = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
+    _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(ab, c), d)
+}
+
+/// What four chunks of Q4_K or Q5_K are scaled with.
 #[derive(Clone, Copy)]
 pub(in crate::arch) struct Words {
-    /// [row][block], i16.
+    /// [chunk][block], i16.
     pub(super) scales: __m512i,
-    /// [row][block], i16.
+    /// [chunk][block], i16.
     pub(super) offsets: __m512i,
-    /// [scales, offsets][row], f16: what the units are made from.
+    /// [scales, offsets][chunk], f16: what the units are made from.
     pub(super) units: __m128i,
 }
 

@@ -1,0 +1,186 @@
+//! Few activations: weights are read in the order in which they lie, four chunks of 256 at a time, whether a row ends among
+//! them or not. Rows of few chunks cost no more than long ones, and memory is one stream.
+
+use super::short::Pending;
+use super::weights::{self, Weights};
+use super::{Format, Prepared, multiply, products};
+use crate::arch::disjoint::Columns;
+use crate::arch::integer::{CHUNK, RowX, Work};
+use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
+use core::ops::Range;
+
+/// Chunks that are multiplied side by side.
+pub(super) const FOUR: usize = 4;
+
+/// Fours of activations' chunks that are prepared before the rows that meet them: one activation of 8,192 values.
+const PREPARED: usize = 8;
+
+/// Bytes by which weights are asked for ahead of their use, for the second-level cache: what the memory's latency and rate
+/// make. The hardware's own prefetchers stop at the end of a page.
+const AHEAD: usize = 16 << 10;
+
+/// [`Isa::few`](crate::arch::integer::Isa::few).
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+    let (width, cols) = (columns.width(), work.weights.cols());
+    let in_row = cols.div_ceil(CHUNK);
+    let chunks = F::chunks(work.weights.rows_bytes(work.first, width));
+    let whole = cols.is_multiple_of(CHUNK) && chunks.len() == width * in_row;
+    // Fours after which a row begins with a four again. Where that many can be prepared, all rows are read as one; else each
+    // by itself, in segments of as many chunks as can be.
+    let period = in_row >> in_row.trailing_zeros().min(FOUR.trailing_zeros());
+    let as_one = period <= PREPARED / T;
+    let (segment, rows) = if as_one { (in_row, width) } else { (FOUR * (PREPARED / T), 1) };
+    // Not cleared: that took as long as a few rows.
+    let mut prepared = [const { MaybeUninit::<Prepared>::uninit() }; PREPARED];
+    for start in (0..in_row).step_by(segment.max(1)) {
+        let len = segment.min(in_row - start);
+        let fours = if as_one { period } else { len.div_ceil(FOUR) };
+        for i in 0..fours {
+            for t in 0..T {
+                let Some(first) = x[t].chunk(start) else { return };
+                let mut four = [first; FOUR];
+                for j in 0..FOUR {
+                    let Some(chunk) = x[t].chunk(start + (FOUR * i + j) % len) else { return };
+                    four[j] = chunk;
+                }
+                prepared[i * T + t].write(Prepared::new::<F>(four));
+            }
+        }
+        // SAFETY: as many were written.
+        let prepared = unsafe { core::slice::from_raw_parts(prepared.as_ptr().cast::<[Prepared; T]>(), fours) };
+        for row in (0..width).step_by(rows.max(1)) {
+            let sums = Sums::new(work, row..row + rows, start..start + len, columns);
+            if whole {
+                add_whole::<F, T>(&chunks[row * in_row + start..][..rows * len], prepared, sums, columns);
+            } else {
+                add_unpacked::<F, T>(work, prepared, sums, columns);
+            }
+        }
+    }
+}
+
+/// Adds the products of chunks that lie one after another.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn add_whole<F: Format, const T: usize>(
+    chunks: &[F::Chunk],
+    prepared: &[[Prepared; T]],
+    mut sums: Sums<T>,
+    columns: &mut Columns<'_>,
+) {
+    let (fours, rest) = chunks.as_chunks::<FOUR>();
+    let Some(&chunk) = chunks.first() else { return };
+    // The last four, of which some is forgotten.
+    let mut last = [chunk; FOUR];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut pending = [Pending::ZERO; T];
+    let mut x = 0;
+    for i in 0..chunks.len().div_ceil(FOUR) {
+        let four = fours.get(i).unwrap_or(&last);
+        let next = multiply::<F, T>(four, &prepared[x]);
+        // Added up after the next four's products, when nothing of it has to be waited for.
+        if i > 0 {
+            sums.add::<F>(pending, columns);
+        }
+        pending = next;
+        let ahead = core::ptr::from_ref(four).cast::<i8>().wrapping_add(AHEAD);
+        for line in 0..size_of::<[F::Chunk; FOUR]>().div_ceil(64) {
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line));
+        }
+        x = if x + 1 < prepared.len() { x + 1 } else { 0 };
+    }
+    sums.add::<F>(pending, columns);
+}
+
+/// The same of chunks that are unpacked through memory.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(never)]
+fn add_unpacked<F: Format, const T: usize>(
+    work: &Work<'_>,
+    prepared: &[[Prepared; T]],
+    mut sums: Sums<T>,
+    columns: &mut Columns<'_>,
+) {
+    let (rows, in_row) = (sums.rows.clone(), sums.chunks.clone());
+    let count = rows.len() * in_row.len();
+    for i in 0..count.div_ceil(FOUR) {
+        let mut w = [Weights::ZERO; FOUR];
+        for j in 0..FOUR {
+            // The last four, of which some is forgotten, repeats the last chunk.
+            let chunk = (FOUR * i + j).min(count - 1);
+            let start = (in_row.start + chunk % in_row.len()) * CHUNK;
+            let row = work.row(rows.start + chunk / in_row.len());
+            w[j] = weights::generic(row, start, CHUNK.min(work.weights.cols() - start));
+        }
+        let x = &prepared[i % prepared.len()];
+        sums.add::<F>(products::<F, T>(|j| w[j].codes, |j| w[j].scales, x), columns);
+    }
+}
+
+/// Chunks added up to rows.
+struct Sums<const T: usize> {
+    /// Of each activation.
+    sums: [f32; T],
+    /// Rows not written yet.
+    rows: Range<usize>,
+    /// The chunks of a row that are to be added.
+    chunks: Range<usize>,
+    /// How many of them the first row still lacks.
+    left: usize,
+    /// Where the activations' outputs start among the columns' rows.
+    at: usize,
+}
+
+impl<const T: usize> Sums<T> {
+    /// To be added to what `columns` have of the chunks before the first.
+    #[inline(always)]
+    fn new(work: &Work<'_>, rows: Range<usize>, chunks: Range<usize>, columns: &mut Columns<'_>) -> Self {
+        let mut sums = [0.0; T];
+        if chunks.start > 0 {
+            for t in 0..T {
+                sums[t] = columns.row(work.start + t)[rows.start];
+            }
+        }
+        Self { sums, rows, left: chunks.len(), chunks, at: work.start }
+    }
+
+    /// Adds four chunks; what comes after the last row is forgotten.
+    #[target_feature(enable = "avx2,avx512f")]
+    #[inline]
+    fn add<F: Format>(&mut self, pending: [Pending; T], columns: &mut Columns<'_>) {
+        let mut four = [[0.0; FOUR]; T];
+        for t in 0..T {
+            four[t] = elements(pending[t].add_up::<F>());
+        }
+        for j in 0..FOUR {
+            for t in 0..T {
+                self.sums[t] += four[t][j];
+            }
+            self.left -= 1;
+            if self.left == 0 {
+                if self.rows.start < self.rows.end {
+                    for t in 0..T {
+                        columns.row(self.at + t)[self.rows.start] = self.sums[t];
+                    }
+                }
+                self.sums = [0.0; T];
+                self.rows.start += 1;
+                self.left = self.chunks.end - self.chunks.start;
+            }
+        }
+    }
+}
+
+/// Not through memory: what was just written together is slow to be read apart.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn elements(v: __m128) -> [f32; FOUR] {
+    [
+        _mm_cvtss_f32(v),
+        _mm_cvtss_f32(_mm_shuffle_ps::<1>(v, v)),
+        _mm_cvtss_f32(_mm_shuffle_ps::<2>(v, v)),
+        _mm_cvtss_f32(_mm_shuffle_ps::<3>(v, v)),
+    ]
+}
