@@ -1,7 +1,7 @@
 //! A small pool of threads for the core's parallel regions.
 //!
 //! A region lasts from microseconds to milliseconds, and one follows another: what counts is how fast workers start
-//! and how little they do while there is nothing to do. A worker that runs out of work looks for more for a few
+//! and how little they do while there is nothing to do. A worker that runs out of work looks for more for fifty
 //! microseconds, then sleeps. The thread that calls works too, and a second one that calls meanwhile works alone.
 
 use crate::ptr::Loan;
@@ -9,6 +9,7 @@ use dsv4_core::arch::disjoint::Parallel;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Threads that run the core's tasks. Any number of sessions may share one.
 pub struct Pool {
@@ -89,10 +90,37 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
-    /// Looks this often for a new region before it sleeps: a few microseconds.
-    const SPINS: usize = 200;
+/// Looking for what comes soon, before a thread sleeps.
+pub(crate) struct Patience {
+    since: Instant,
+    looks: usize,
+}
 
+impl Patience {
+    /// Between the regions of a token there are up to 40 microseconds, and a thread that sleeps takes as long to wake up.
+    const LASTS: Duration = Duration::from_micros(50);
+
+    /// So often without a break: a few microseconds.
+    const SPINS: usize = 100;
+
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), looks: 0 }
+    }
+
+    /// Waits for a moment. Whether to look once more.
+    pub(crate) fn lasts(&mut self) -> bool {
+        self.looks += 1;
+        if self.looks < Self::SPINS {
+            std::hint::spin_loop();
+            return true;
+        }
+        // Whoever has work and no processor goes first.
+        std::thread::yield_now();
+        self.since.elapsed() < Self::LASTS
+    }
+}
+
+impl Shared {
     /// Tells the workers that there is something new.
     fn announce(&self) {
         // Either this sees the sleeper, or the sleeper sees the new number: both are sequentially consistent.
@@ -118,11 +146,11 @@ impl Shared {
     /// Waits until there are other regions than the `seen` first; gives their number.
     fn next_region(&self, seen: usize) -> usize {
         let newer = || Some(self.regions.load(Ordering::SeqCst)).filter(|&regions| regions != seen);
-        for _ in 0..Self::SPINS {
+        let mut patience = Patience::new();
+        while patience.lasts() {
             if let Some(regions) = newer() {
                 return regions;
             }
-            std::hint::spin_loop();
         }
         let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
         self.sleepers.fetch_add(1, Ordering::SeqCst);

@@ -2,6 +2,7 @@
 //! ABI is given as pointers.
 #![allow(unsafe_code)]
 
+use crate::pool::Patience;
 use bytemuck::{Pod, Zeroable};
 use dsv4_core::arch::disjoint::Parallel;
 use dsv4_core::arena::ALIGN;
@@ -49,9 +50,6 @@ pub(crate) struct Loan {
 }
 
 impl Loan {
-    /// Looks this often whether the last borrower is done before it sleeps: the last tasks of a region end together.
-    const SPINS: usize = 200;
-
     /// Lends `task` while `meanwhile` runs, and returns once nobody uses it any more. Does nothing and gives `false`
     /// if another task is lent.
     pub(crate) fn lend(&self, task: &Task<'_>, meanwhile: impl FnOnce()) -> bool {
@@ -61,11 +59,11 @@ impl Loan {
             fn drop(&mut self) {
                 let loan = self.0;
                 *loan.task() = None;
-                for _ in 0..Loan::SPINS {
+                let mut patience = Patience::new();
+                while patience.lasts() {
                     if loan.borrowers.load(Ordering::Acquire) == 0 {
                         return;
                     }
-                    std::hint::spin_loop();
                 }
                 let mut task = loan.task();
                 while loan.borrowers.load(Ordering::Acquire) > 0 {

@@ -51,9 +51,13 @@ impl<'a> Job<'a> {
         // Enough blocks that threads which run unevenly still finish together, and for few rows of x, whose time goes into
         // reading weights, no more: a thread reads fastest without a break. The size changes no result. A caller's
         // implementation may claim any number of threads, 0 too.
-        let (blocks, most) = if count <= 2 { (2, 1024) } else { (4, 256) };
-        let block = width.div_ceil(cx.parallel.threads().clamp(1, 1024) * blocks);
-        let block = block.next_multiple_of(integer::ROWS).min(most);
+        let threads = cx.parallel.threads().clamp(1, 1024);
+        let (blocks, most) = match (count, threads) {
+            (..=2, 1) => (1, width),
+            (..=2, _) => (2, 1024),
+            _ => (4, 256),
+        };
+        let block = width.div_ceil(threads * blocks).next_multiple_of(integer::ROWS).min(most);
         let group = match rows {
             Rows::Groups(groups) => width / groups.max(1),
             _ => width,

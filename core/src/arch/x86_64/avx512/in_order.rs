@@ -85,9 +85,12 @@ fn add_whole<F: Format, const T: usize>(
             sums.add::<F>(pending, columns);
         }
         pending = next;
-        let ahead = core::ptr::from_ref(four).cast::<i8>().wrapping_add(AHEAD);
-        for line in 0..size_of::<[F::Chunk; FOUR]>().div_ceil(64) {
-            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line));
+        // Not past the end: others may be about to read what lies there.
+        if let Some(ahead) = fours.get(i + AHEAD / size_of::<[F::Chunk; FOUR]>().max(1)) {
+            let ahead = core::ptr::from_ref(ahead).cast::<i8>();
+            for line in 0..size_of::<[F::Chunk; FOUR]>().div_ceil(64) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line));
+            }
         }
         x = if x + 1 < prepared.len() { x + 1 } else { 0 };
     }
