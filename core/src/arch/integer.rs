@@ -33,7 +33,7 @@ pub const CHUNK: usize = crate::kernel::acts::CHUNK;
 /// Rows of weights that a tile holds.
 pub const ROWS: usize = 16;
 
-/// Rows of weights that are multiplied side by side where activations are too few for tiles.
+/// Rows of weights that most levels multiply side by side where activations are too few for tiles.
 pub(super) const SIDE_BY_SIDE: usize = 4;
 
 /// Activations whose outputs are accumulated beside one another.
@@ -165,7 +165,7 @@ pub(super) trait Isa: Copy {
     /// A tile of nothing.
     const TILE: Self::Tile;
 
-    /// The columns of few activations: rows of weights are read where they lie, four at a time.
+    /// The columns of few activations: weights are read where they lie.
     fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>);
 
     /// Unpacks columns `start..start + len` of a row as row `r`.
