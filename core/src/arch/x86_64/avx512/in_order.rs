@@ -82,7 +82,8 @@ fn add_whole<F: Format, const T: usize>(
         let next = multiply::<F, T>(four, &prepared[x]);
         // Added up after the next four's products, when nothing of it has to be waited for.
         if i > 0 {
-            sums.add::<F>(pending, columns);
+            // SAFETY: AVX-512 is there, as for this function.
+            unsafe { sums.add::<F>(&pending, columns) };
         }
         pending = next;
         // Not past the end: others may be about to read what lies there.
@@ -94,7 +95,8 @@ fn add_whole<F: Format, const T: usize>(
         }
         x = if x + 1 < prepared.len() { x + 1 } else { 0 };
     }
-    sums.add::<F>(pending, columns);
+    // SAFETY: as above.
+    unsafe { sums.add::<F>(&pending, columns) };
 }
 
 /// The same of chunks that are unpacked through memory.
@@ -118,7 +120,8 @@ fn add_unpacked<F: Format, const T: usize>(
             w[j] = weights::generic(row, start, CHUNK.min(work.weights.cols() - start));
         }
         let x = &prepared[i % prepared.len()];
-        sums.add::<F>(products::<F, T>(|j| w[j].codes, |j| w[j].scales, x), columns);
+        // SAFETY: AVX-512 is there, as for this function.
+        unsafe { sums.add::<F>(&products::<F, T>(|j| w[j].codes, |j| w[j].scales, x), columns) };
     }
 }
 
@@ -150,12 +153,15 @@ impl<const T: usize> Sums<T> {
     }
 
     /// Adds four chunks; what comes after the last row is forgotten.
-    #[target_feature(enable = "avx2,avx512f")]
-    #[inline]
-    fn add<F: Format>(&mut self, pending: [Pending; T], columns: &mut Columns<'_>) {
+    ///
+    /// # Safety
+    /// Only where AVX-512 is there, as in [`few`]. It is always inlined: else what is pending would pass through memory.
+    #[inline(always)]
+    unsafe fn add<F: Format>(&mut self, pending: &[Pending; T], columns: &mut Columns<'_>) {
         let mut four = [[0.0; FOUR]; T];
         for t in 0..T {
-            four[t] = elements(pending[t].add_up::<F>());
+            // SAFETY: AVX-512 is there: this function's contract.
+            four[t] = unsafe { elements(pending[t].add_up::<F>()) };
         }
         for j in 0..FOUR {
             for t in 0..T {
