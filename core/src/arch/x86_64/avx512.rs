@@ -162,8 +162,8 @@ trait Format: Copy {
     const LOOKED_UP: bool = false;
     /// Whether sums of eight products fit sixteen bits, with blocks of 32 whose scales and offsets are integers: Q4_K, Q5_K.
     const SHORT: bool = Self::WIDE && Self::FORM.units && Self::FORM.offset;
-    /// Whether those of sixteen do: Q4_K.
-    const SIXTEEN: bool = Self::SHORT && Self::LEFT == 4;
+    /// Whether those of sixteen do: codes of four bits, 15 * 127 * 16 < 2^15.
+    const SIXTEEN: bool = matches!(Self::DTYPE, DType::Q4_K);
     /// Bits by which [`Format::left_codes`] leaves the codes of odd blocks too far left.
     const LEFT: i32 = 0;
     /// The bytes of 256 weights.
