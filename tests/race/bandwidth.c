@@ -20,7 +20,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MEGABYTES = 1024, MAX_PASSES = 100000, LANES = 32 };
+enum { MEGABYTES = 1024, MAX_PASSES = 100000, LANES = 8 };
+
+// A cache line, wherever it lies.
+typedef uint64_t lanes __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
 
 static const uint64_t *buffer;
 static size_t words;
@@ -35,13 +38,20 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// Independent sums, so that no addition waits for another one: loads alone set the pace.
+// Independent sums, so that no addition waits for another one: loads alone set the pace. Four vectors by name, since GCC
+// keeps an array of sums in memory (Zen 5: 23 instead of 41 GB/s).
 static uint64_t sum(const uint64_t *p, size_t n) {
-    uint64_t lane[LANES] = {0}, total = 0;
-    for (size_t i = 0; i + LANES <= n; i += LANES) {
-        for (int j = 0; j < LANES; j++) lane[j] += p[i + (size_t)j];
+    lanes a = {0}, b = {0}, c = {0}, d = {0};
+    const lanes *v = (const lanes *)p;
+    for (const lanes *end = v + n / LANES / 4 * 4; v < end; v += 4) {
+        a += v[0];
+        b += v[1];
+        c += v[2];
+        d += v[3];
     }
-    for (int j = 0; j < LANES; j++) total += lane[j];
+    a += b + c + d;
+    uint64_t total = 0;
+    for (int j = 0; j < LANES; j++) total += a[j];
     return total;
 }
 
