@@ -18,12 +18,12 @@ macro_rules! each {
 }
 
 mod float;
-mod in_order;
 mod short;
 mod tile;
 mod weights;
 
 use super::bytes::{load128, unit_factor};
+use super::in_order::{self, FOUR, Fours};
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Work};
 use crate::arch::level::Level;
@@ -32,7 +32,6 @@ use crate::quant;
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 pub(in crate::arch) use float::F32x16;
-use in_order::FOUR;
 use short::Pending;
 use tile::Tile;
 use weights::{Beside, Codes, Scales, Weights, beside, by_lane, halves, in_lanes, load_codes, store_codes};
@@ -223,7 +222,7 @@ impl<F: Format> Isa for Avx512<F> {
     #[inline(always)]
     fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { in_order::few::<F, T>(work, x, columns) }
+        unsafe { few::<F, T>(work, x, columns) }
     }
 
     #[inline(always)]
@@ -267,6 +266,59 @@ impl<F: Format> Isa for Avx512<F> {
                 }
             }
         }
+    }
+}
+
+/// [`Isa::few`].
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(never)]
+fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+    // SAFETY: AVX-512 is there, as for this function.
+    unsafe { in_order::few::<Avx512<F>, T>(work, x, columns) }
+}
+
+impl<F: Format> Fours for Avx512<F> {
+    type Chunk = F::Chunk;
+    type Weights = Weights;
+    type Prepared = Prepared;
+    type Pending = Pending;
+    const REGISTERS: usize = 32;
+    const WEIGHTS: Weights = Weights::ZERO;
+    const PENDING: Pending = Pending::ZERO;
+
+    #[inline(always)]
+    fn chunks(bytes: &[u8]) -> &[F::Chunk] {
+        F::chunks(bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn prepare(four: [ChunkX<'_>; FOUR]) -> Prepared {
+        // SAFETY: AVX-512 is there: this function's contract.
+        unsafe { Prepared::new::<F>(four) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Pending; T] {
+        // SAFETY: AVX-512 is there: this function's contract.
+        unsafe { multiply::<F, T>(four, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack(row: Row<'_>, start: usize, len: usize) -> Weights {
+        // SAFETY: AVX-512 is there: this function's contract.
+        unsafe { weights::generic(row, start, len) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_unpacked<const T: usize>(four: &[Weights; FOUR], x: &[Prepared; T]) -> [Pending; T] {
+        // SAFETY: AVX-512 is there: this function's contract.
+        unsafe { multiply_unpacked::<F, T>(four, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_up(pending: Pending) -> __m128 {
+        // SAFETY: AVX-512 is there: this function's contract.
+        unsafe { pending.add_up::<F>() }
     }
 }
 
@@ -464,6 +516,19 @@ fn multiply<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T
         // SAFETY: as above.
         #[inline(always)]
         |i| unsafe { F::scales(&four[i]) },
+        x,
+    )
+}
+
+/// Four chunks, unpacked, against T activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(never)]
+fn multiply_unpacked<F: Format, const T: usize>(w: &[Weights; FOUR], x: &[Prepared; T]) -> [Pending; T] {
+    products::<F, T>(
+        #[inline(always)]
+        |i| w[i].codes,
+        #[inline(always)]
+        |i| w[i].scales,
         x,
     )
 }

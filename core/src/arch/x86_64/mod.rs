@@ -3,6 +3,7 @@
 pub(super) mod avx2;
 pub(super) mod avx512;
 mod bytes;
+mod in_order;
 
 use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 

@@ -13,10 +13,9 @@ mod tile;
 mod weights;
 
 use super::bytes::{load256, unit_factor};
+use super::in_order::{self, FOUR, Fours};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{
-    self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks, raise,
-};
+use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Tile, Work, raise};
 use crate::arch::level::Level;
 use crate::dtype::DType;
 use crate::quant;
@@ -70,9 +69,9 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
 
                         $(
                             #[inline(always)]
-                            unsafe fn words(chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Words {
+                            unsafe fn words(four: &[Self::Chunk; FOUR]) -> Words {
                                 // SAFETY: AVX2 is there: this function's contract.
-                                unsafe { $words(chunks) }
+                                unsafe { $words(four) }
                             }
                         )?
 
@@ -159,7 +158,7 @@ trait Format: Copy {
     /// Whether [`Format::halves`] is there.
     const HALVES: bool = false;
     /// The bytes of 256 weights.
-    type Chunk;
+    type Chunk: Copy;
 
     /// A row's whole chunks, as far as they can be loaded where they lie.
     fn chunks(row: &[u8]) -> &[Self::Chunk];
@@ -176,12 +175,12 @@ trait Format: Copy {
     /// Only inside [`vectorize`].
     unsafe fn scales(chunk: &Self::Chunk) -> Scales;
 
-    /// The scales of four rows' chunks, of a type that is [`Format::SHORT`].
+    /// The scales of four chunks, of a type that is [`Format::SHORT`].
     ///
     /// # Safety
     /// Only inside [`vectorize`].
     #[inline(always)]
-    unsafe fn words(_chunks: [&Self::Chunk; SIDE_BY_SIDE]) -> Words {
+    unsafe fn words(_four: &[Self::Chunk; FOUR]) -> Words {
         Words::ZERO
     }
 
@@ -245,12 +244,56 @@ impl<F: Format> Isa for Avx2<F> {
     }
 }
 
-/// Asks for the cache lines of what may lie at `next`, for the second-level cache.
-#[inline(always)]
-fn prefetch<V>(next: *const V) {
-    for line in 0..size_of::<V>().div_ceil(64) {
-        // SAFETY: a prefetch reads nothing, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(next.cast::<i8>().wrapping_add(64 * line)) };
+/// [`Isa::few`].
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline(never)]
+fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+    // SAFETY: AVX2 is there, as for this function.
+    unsafe { in_order::few::<Avx2<F>, T>(work, x, columns) }
+}
+
+impl<F: Format> Fours for Avx2<F> {
+    type Chunk = F::Chunk;
+    type Weights = Weights;
+    type Prepared = Prepared;
+    type Pending = Pending;
+    const REGISTERS: usize = 16;
+    const WEIGHTS: Weights = Weights::ZERO;
+    const PENDING: Pending = Pending::ZERO;
+
+    #[inline(always)]
+    fn chunks(bytes: &[u8]) -> &[F::Chunk] {
+        F::chunks(bytes)
+    }
+
+    #[inline(always)]
+    unsafe fn prepare(four: [ChunkX<'_>; FOUR]) -> Prepared {
+        // SAFETY: AVX2 is there: this function's contract.
+        unsafe { Prepared::new::<F>(four) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Pending; T] {
+        // SAFETY: AVX2 is there: this function's contract.
+        unsafe { multiply::<F, T>(four, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack(row: Row<'_>, start: usize, len: usize) -> Weights {
+        // SAFETY: AVX2 is there: this function's contract.
+        unsafe { weights::generic::<F>(row, start, len) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_unpacked<const T: usize>(four: &[Weights; FOUR], x: &[Prepared; T]) -> [Pending; T] {
+        // SAFETY: AVX2 is there: this function's contract.
+        unsafe { multiply_unpacked::<F, T>(four, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_up(pending: Pending) -> __m128 {
+        // SAFETY: AVX2 is there: this function's contract.
+        unsafe { pending.add_up::<F>() }
     }
 }
 
@@ -311,12 +354,12 @@ fn pairs<F: Format>(codes: __m256i, x: __m256i) -> __m256i {
 /// The sums of products of each 32 codes.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn sums_of_32<F: Format>(codes: &[__m256i; 8], x: &[i8; CHUNK]) -> __m256i {
+fn sums_of_32<F: Format>(codes: &[__m256i; 8], x: &[__m256i; 8]) -> __m256i {
     let mut sums = [_mm256_setzero_si256(); 2];
     for i in 0..2 {
         let mut p = [_mm256_setzero_si256(); 4];
         for j in 0..4 {
-            p[j] = pairs::<F>(codes[4 * i + j], load256(&x.as_chunks().0[4 * i + j]));
+            p[j] = pairs::<F>(codes[4 * i + j], x[4 * i + j]);
         }
         let [a, b, c, d] = p;
         sums[i] = if F::TOP * 127 * 8 <= 0x7fff {
@@ -332,78 +375,108 @@ fn sums_of_32<F: Format>(codes: &[__m256i; 8], x: &[i8; CHUNK]) -> __m256i {
     _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
 }
 
-/// A chunk of one activation, as the weights of types without units meet it.
+/// Four chunks of one activation, as the weights meet them.
 #[derive(Clone, Copy)]
-struct Blocks {
-    /// One for each 32.
-    scales: __m256,
-    /// The sums of the codes times the type's raise.
-    raised: __m256i,
-    /// The sums of the codes times the scales.
-    sums: __m256,
+struct Prepared {
+    /// 32 to a vector, in their order; for types with [`Format::HALVES`] as [`halves::halves`] has them.
+    codes: [[__m256i; 8]; FOUR],
+    /// Eight f32, one a block of 32. With units their multiples, i16, in the places of the weights' own scales ([`Scales`]);
+    /// for a [`Format::SHORT`] type the first eight of chunks 0 and 2, a lane a chunk, the others, and both of 1 and 3.
+    scales: [__m256i; FOUR],
+    /// The sums of the codes times the type's raise, i32, one a block of 32; none with units.
+    raised: [__m256i; FOUR],
+    /// The sums of the codes times the scales, f32. With units i16: of blocks of 16 times the multiples; or of blocks of 32,
+    /// in the offsets' places, the scales' being zero; for a [`Format::SHORT`] type as its scales.
+    sums: [__m256i; FOUR],
+    /// By chunk; for a [`Format::SHORT`] type each twice.
+    units: __m256,
 }
 
-impl Blocks {
+impl Prepared {
     #[target_feature(enable = "avx2")]
-    #[inline]
-    fn new<F: Format>(x: ChunkX<'_>) -> Self {
-        // SAFETY: each read is of an array exactly as long.
-        let (of_16, scales) =
-            unsafe { (_mm256_loadu_si256(x.of.sums.as_ptr().cast()), _mm256_loadu_ps(x.of.scales.as_ptr())) };
-        let sums = _mm256_mul_ps(scales, _mm256_cvtepi32_ps(widen(of_16)));
-        Self { scales, raised: _mm256_madd_epi16(of_16, _mm256_set1_epi16(F::RAISE)), sums }
+    fn new<F: Format>(x: [ChunkX<'_>; FOUR]) -> Self {
+        let zero = _mm256_setzero_si256();
+        let mut all = Self {
+            codes: [[zero; 8]; FOUR],
+            scales: [zero; FOUR],
+            raised: [zero; FOUR],
+            sums: [zero; FOUR],
+            units: _mm256_setzero_ps(),
+        };
+        for j in 0..FOUR {
+            for i in 0..8 {
+                all.codes[j][i] = load256(&x[j].codes.as_chunks().0[i]);
+            }
+            if F::HALVES {
+                all.codes[j] = halves::halves(&all.codes[j]);
+            }
+        }
+        let [a, b, c, d] = x;
+        let units = [a.of.unit, b.of.unit, c.of.unit, d.of.unit];
+        if F::SHORT {
+            all.units = _mm256_setr_ps(units[0], units[0], units[1], units[1], units[2], units[2], units[3], units[3]);
+            for p in 0..2 {
+                let (multiples, sums) = (
+                    [load_16(&x[p].of.multiples), load_16(&x[p + 2].of.multiples)],
+                    [load_16(&x[p].of.multiple_sums), load_16(&x[p + 2].of.multiple_sums)],
+                );
+                all.scales[2 * p] = _mm256_permute2x128_si256::<0x20>(multiples[0], multiples[1]);
+                all.scales[2 * p + 1] = _mm256_permute2x128_si256::<0x31>(multiples[0], multiples[1]);
+                all.sums[2 * p] = _mm256_permute2x128_si256::<0x20>(sums[0], sums[1]);
+                all.sums[2 * p + 1] = _mm256_permute2x128_si256::<0x31>(sums[0], sums[1]);
+            }
+            return all;
+        }
+        all.units = _mm256_setr_ps(units[0], units[1], units[2], units[3], 0.0, 0.0, 0.0, 0.0);
+        for j in 0..FOUR {
+            let of = x[j].of;
+            let sums = load_16(&of.sums);
+            if !F::UNITS {
+                // SAFETY: an array exactly as long is read.
+                let scales = unsafe { _mm256_loadu_ps(of.scales.as_ptr()) };
+                all.scales[j] = _mm256_castps_si256(scales);
+                all.raised[j] = _mm256_madd_epi16(sums, _mm256_set1_epi16(F::RAISE));
+                all.sums[j] = _mm256_castps_si256(_mm256_mul_ps(scales, _mm256_cvtepi32_ps(widen(sums))));
+            } else if F::WIDE {
+                // Of 32 bits each the lower half: eight numbers, in both lanes.
+                let multiples = _mm256_and_si256(load_16(&of.multiples), _mm256_set1_epi32(0xffff));
+                all.scales[j] = _mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packus_epi32(multiples, multiples));
+                all.sums[j] = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(zero, widen(sums)));
+            } else {
+                all.scales[j] = load_16(&of.multiples);
+                all.sums[j] = load_16(&of.multiple_sums);
+            }
+        }
+        all
     }
 }
 
-/// The eight leaves of the tree of [`integer`]: `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]` of each 32.
+/// Sixteen numbers.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn leaves<F: Format>(mut sums: __m256i, w: &Scales, x: &Blocks) -> __m256 {
+fn load_16(numbers: &[i16; 16]) -> __m256i {
+    // SAFETY: sixteen are read.
+    unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) }
+}
+
+/// The eight leaves of the tree of [`integer`]: `(scale * x_scale) * sum [ + offset * (x_scale * x_sum) ]` of each 32 of
+/// chunk `j`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn leaves<F: Format>(mut sums: __m256i, w: &Scales, x: &Prepared, j: usize) -> __m256 {
     if F::RAISE != 0 {
-        sums = _mm256_sub_epi32(sums, x.raised);
+        sums = _mm256_sub_epi32(sums, x.raised[j]);
     }
-    let scales = _mm256_mul_ps(_mm256_castsi256_ps(w.scales), x.scales);
+    let scales = _mm256_mul_ps(_mm256_castsi256_ps(w.scales), _mm256_castsi256_ps(x.scales[j]));
     let products = _mm256_mul_ps(scales, _mm256_cvtepi32_ps(sums));
     if F::OFFSET {
-        return _mm256_add_ps(products, _mm256_mul_ps(_mm256_castsi256_ps(w.offsets), x.sums));
+        let offsets = _mm256_mul_ps(_mm256_castsi256_ps(w.offsets), _mm256_castsi256_ps(x.sums[j]));
+        return _mm256_add_ps(products, offsets);
     }
     products
 }
 
-/// A chunk of one activation's scales, as those of types with units meet them: i16 numbers in the places of the weights' own
-/// ([`Scales`]).
-#[derive(Clone, Copy)]
-struct Units {
-    multiples: __m256i,
-    /// The sums of the codes: of blocks of 32 in the offsets' places, the scales' being zero; of blocks of 16 times the
-    /// multiples.
-    sums: __m256i,
-}
-
-impl Units {
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn new<F: Format>(x: ChunkX<'_>) -> Self {
-        // SAFETY: each read is of an array exactly as long.
-        let (multiples, sums, multiple_sums) = unsafe {
-            (
-                _mm256_loadu_si256(x.of.multiples.as_ptr().cast()),
-                _mm256_loadu_si256(x.of.sums.as_ptr().cast()),
-                _mm256_loadu_si256(x.of.multiple_sums.as_ptr().cast()),
-            )
-        };
-        if !F::WIDE {
-            return Self { multiples, sums: multiple_sums };
-        }
-        // Of 32 bits each the lower half: eight numbers, in both lanes.
-        let multiples = _mm256_and_si256(multiples, _mm256_set1_epi32(0xffff));
-        let multiples = _mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packus_epi32(multiples, multiples));
-        let sums = _mm256_packs_epi32(_mm256_setzero_si256(), widen(sums));
-        Self { multiples, sums: _mm256_permute4x64_epi64::<0b11_01_10_00>(sums) }
-    }
-}
-
-/// The products of a chunk of one row with each activation, times `scales`, which are those of the weights times the
+/// The products of a chunk with chunk `of_four` of each activation, times `scales`, which are those of the weights times the
 /// activation's multiples; to be added up.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
@@ -411,7 +484,8 @@ fn scaled_sums<F: Format, const T: usize>(
     chunk: &F::Chunk,
     scales: [__m256i; T],
     signs: __m256i,
-    x: &[ChunkX<'_>; T],
+    x: &[Prepared; T],
+    of_four: usize,
 ) -> [__m256i; T] {
     let signs = in_both_lanes(signs);
     let mut lanes = [[_mm256_setzero_si256(); 2]; T];
@@ -431,7 +505,7 @@ fn scaled_sums<F: Format, const T: usize>(
             let bytes =
                 _mm256_add_epi16(_mm256_set1_epi16(0x0100), _mm256_mullo_epi16(numbers, _mm256_set1_epi16(0x0202)));
             for t in 0..T {
-                let mut x = load256(&x[t].codes.as_chunks().0[i]);
+                let mut x = x[t].codes[of_four][i];
                 if F::APART {
                     let negative = where_set(signs[half], 4 * j);
                     x = _mm256_sign_epi8(x, _mm256_or_si256(negative, _mm256_set1_epi8(1)));
@@ -452,80 +526,7 @@ fn add_up([a, b, c, d]: [__m256i; 4]) -> __m128i {
     _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256::<1>(fours))
 }
 
-/// Bytes by which weights are asked for ahead of their use, about: what the memory's latency and rate make.
-const AHEAD: usize = 16 << 10;
-
-/// [`Isa::few`].
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
-fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
-    let width = columns.width();
-    for i in (0..width).step_by(SIDE_BY_SIDE) {
-        let out = side_by_side::<F, T>(&work.rows(i, width), work.weights.cols(), x);
-        work.put(i, &out, columns);
-    }
-}
-
-/// Four rows of `cols` columns against T activations.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
-#[inline]
-fn side_by_side<F: Format, const T: usize>(
-    rows: &[Row<'_>; SIDE_BY_SIDE],
-    cols: usize,
-    x: &[RowX<'_>; T],
-) -> [[f32; SIDE_BY_SIDE]; T] {
-    let mut out = [_mm_setzero_ps(); T];
-    let mut of_row = [&[][..]; SIDE_BY_SIDE];
-    for r in 0..SIDE_BY_SIDE {
-        of_row[r] = F::chunks(rows[r].data);
-    }
-    let [a, b, c, d] = of_row;
-    let whole = (cols / CHUNK).min(a.len()).min(b.len()).min(c.len()).min(d.len());
-    let mut pending = [Pending::ZERO; T];
-    for chunk in 0..whole {
-        let w = [&a[chunk], &b[chunk], &c[chunk], &d[chunk]];
-        let Some(x) = chunks(x, chunk) else { break };
-        if F::SHORT {
-            // Added up beside the next chunk's products, lest the processor wait for one sum after another.
-            for t in 0..T {
-                out[t] = pending[t].add_to(out[t]);
-            }
-            pending = Pending::new::<F, T>(w, &x);
-        } else if F::UNITS {
-            step_units::<F, T>(w, &x, &mut out);
-        } else if F::HALVES {
-            halves::step::<F, T>(w, &x, &mut out);
-        } else {
-            step_blocks::<F, T>(
-                #[inline(always)]
-                |r| weights::load::<F>(w[r]),
-                &x,
-                &mut out,
-            );
-        }
-        // As many bytes of rows to come, in the order in which they lie, for the second-level cache: the hardware's own
-        // prefetchers stop at the end of a page, and start anew with every row.
-        let next = rows[0].data.as_ptr().wrapping_add(AHEAD + chunk * size_of::<[F::Chunk; SIDE_BY_SIDE]>());
-        prefetch::<[F::Chunk; SIDE_BY_SIDE]>(next.cast());
-    }
-    if F::SHORT {
-        for t in 0..T {
-            out[t] = pending[t].add_to(out[t]);
-        }
-    }
-    for chunk in whole..cols.div_ceil(CHUNK) {
-        let start = chunk * CHUNK;
-        let Some(x) = chunks(x, chunk) else { break };
-        step_blocks::<F, T>(|r| weights::generic::<F>(rows[r], start, CHUNK.min(cols - start)), &x, &mut out);
-    }
-    let mut values = [[0.0; SIDE_BY_SIDE]; T];
-    for t in 0..T {
-        // SAFETY: four values are written.
-        unsafe { _mm_storeu_ps(values[t].as_mut_ptr(), out[t]) };
-    }
-    values
-}
-
-/// The trees of four rows' leaves.
+/// The trees of four chunks' leaves.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn add_trees([a, b, c, d]: [__m256; 4]) -> __m128 {
@@ -533,24 +534,77 @@ fn add_trees([a, b, c, d]: [__m256; 4]) -> __m128 {
     _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours))
 }
 
-/// One chunk of four rows against T activations, of a type without units.
+/// Four chunks, where they lie, against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-fn step_blocks<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[ChunkX<'_>; T], out: &mut [__m128; T]) {
-    let mut blocks = [Blocks::new::<F>(x[0]); T];
-    for t in 1..T {
-        blocks[t] = Blocks::new::<F>(x[t]);
+fn multiply<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Pending; T] {
+    if F::SHORT {
+        return Pending::new::<F, T>(four, x);
     }
-    let mut rows = [[_mm256_setzero_ps(); SIDE_BY_SIDE]; T];
-    for r in 0..SIDE_BY_SIDE {
-        let w = load(r);
+    if F::UNITS {
+        return of_units::<F, T>(four, x);
+    }
+    if F::HALVES {
+        return halves::products::<F, T>(
+            #[inline(always)]
+            |j| {
+                let mut codes = [_mm256_setzero_si256(); 8];
+                for i in 0..4 {
+                    // SAFETY: AVX2 is there, as for this function.
+                    let [first, second] = unsafe { F::halves(&four[j], i) };
+                    (codes[2 * i], codes[2 * i + 1]) = (first, second);
+                }
+                codes
+            },
+            // SAFETY: as above.
+            #[inline(always)]
+            |j| unsafe { F::scales(&four[j]) },
+            x,
+        );
+    }
+    of_blocks::<F, T>(
+        #[inline(always)]
+        |j| weights::load::<F>(&four[j]),
+        x,
+    )
+}
+
+/// Four chunks of a type without units, unpacked, against T activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline(never)]
+fn multiply_unpacked<F: Format, const T: usize>(w: &[Weights; FOUR], x: &[Prepared; T]) -> [Pending; T] {
+    if F::HALVES {
+        return halves::products::<F, T>(
+            #[inline(always)]
+            |j| halves::halves(&w[j].codes),
+            #[inline(always)]
+            |j| w[j].scales,
+            x,
+        );
+    }
+    of_blocks::<F, T>(
+        #[inline(always)]
+        |j| w[j],
+        x,
+    )
+}
+
+/// Four chunks of a type without units against T activations.
+#[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
+#[inline]
+fn of_blocks<F: Format, const T: usize>(load: impl Fn(usize) -> Weights, x: &[Prepared; T]) -> [Pending; T] {
+    let mut chunks = [[_mm256_setzero_ps(); FOUR]; T];
+    for j in 0..FOUR {
+        let w = load(j);
         for t in 0..T {
-            rows[t][r] = leaves::<F>(sums_of_32::<F>(&w.codes, x[t].codes), &w.scales, &blocks[t]);
+            chunks[t][j] = leaves::<F>(sums_of_32::<F>(&w.codes, &x[t].codes[j]), &w.scales, &x[t], j);
         }
     }
+    let mut all = [Pending::ZERO; T];
     for t in 0..T {
-        out[t] = _mm_add_ps(out[t], add_trees(rows[t]));
+        all[t] = Pending::done(add_trees(chunks[t]));
     }
+    all
 }
 
 /// The units of four blocks of 256, from their f16, the first the lowest.
@@ -560,61 +614,55 @@ fn block_units(dtype: DType, f16: u64) -> __m128 {
     _mm_mul_ps(_mm_cvtph_ps(_mm_cvtsi64_si128(f16.cast_signed())), _mm_set1_ps(unit_factor(dtype)))
 }
 
-/// One chunk of four rows against T activations, of a type with units.
+/// Four chunks of a type with units against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
-fn step_units<F: Format, const T: usize>(
-    chunks: [&F::Chunk; SIDE_BY_SIDE],
-    x: &[ChunkX<'_>; T],
-    out: &mut [__m128; T],
-) {
-    let mut units = [Units::new::<F>(x[0]); T];
-    for t in 1..T {
-        units[t] = Units::new::<F>(x[t]);
-    }
-    let zeros = [[_mm256_setzero_si256(); SIDE_BY_SIDE]; T];
+fn of_units<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Pending; T] {
+    let zeros = [[_mm256_setzero_si256(); FOUR]; T];
     let (mut scales, mut offset_sums, mut sums, mut signs) = (zeros, zeros, zeros, zeros[0]);
     // In a register: reading four numbers at once just after they were written would have to wait.
     let mut f16 = [0_u64; 2];
-    // Scales first: processors run ahead by less than a chunk.
-    for r in 0..SIDE_BY_SIDE {
+    // Scales first: processors run ahead by less than four chunks.
+    for j in 0..FOUR {
         // SAFETY: AVX2 is there, as for this function.
-        let mut w = unsafe { F::scales(chunks[r]) };
+        let mut w = unsafe { F::scales(&four[j]) };
         if !F::APART {
             w = w.with_raise::<F>();
         }
-        signs[r] = w.signs;
+        signs[j] = w.signs;
         for i in 0..2 {
             f16[i] = f16[i] >> 16 | u64::from(w.units[i]) << 48;
         }
         for t in 0..T {
-            scales[t][r] = _mm256_mullo_epi16(w.scales, units[t].multiples);
-            offset_sums[t][r] = _mm256_madd_epi16(if F::WIDE { scales[t][r] } else { w.offsets }, units[t].sums);
+            scales[t][j] = _mm256_mullo_epi16(w.scales, x[t].scales[j]);
+            offset_sums[t][j] = _mm256_madd_epi16(if F::WIDE { scales[t][j] } else { w.offsets }, x[t].sums[j]);
         }
     }
-    for r in 0..SIDE_BY_SIDE {
-        let mut of_row = [_mm256_setzero_si256(); T];
+    for j in 0..FOUR {
+        let mut of_chunk = [_mm256_setzero_si256(); T];
         for t in 0..T {
-            of_row[t] = scales[t][r];
+            of_chunk[t] = scales[t][j];
         }
-        let of_row = scaled_sums::<F, T>(chunks[r], of_row, signs[r], x);
+        let of_chunk = scaled_sums::<F, T>(&four[j], of_chunk, signs[j], x, j);
         for t in 0..T {
-            sums[t][r] = of_row[t];
+            sums[t][j] = of_chunk[t];
             if F::RAISE != 0 && !F::APART {
                 // Types with offsets of their own are not raised.
-                sums[t][r] = _mm256_add_epi32(sums[t][r], offset_sums[t][r]);
+                sums[t][j] = _mm256_add_epi32(sums[t][j], offset_sums[t][j]);
             }
         }
     }
     let (unit, offset_unit) = (block_units(F::DTYPE, f16[0]), block_units(F::DTYPE, f16[1]));
+    let mut all = [Pending::ZERO; T];
     for t in 0..T {
-        let x_unit = _mm_set1_ps(x[t].of.unit);
-        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x_unit), _mm_cvtepi32_ps(add_up(sums[t])));
+        let x_units = _mm256_castps256_ps128(x[t].units);
+        let mut chunks = _mm_mul_ps(_mm_mul_ps(unit, x_units), _mm_cvtepi32_ps(add_up(sums[t])));
         if F::OFFSET {
             // units[1] is -dmin.
-            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_unit), _mm_cvtepi32_ps(add_up(offset_sums[t])));
-            chunk = _mm_sub_ps(chunk, offset);
+            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x_units), _mm_cvtepi32_ps(add_up(offset_sums[t])));
+            chunks = _mm_sub_ps(chunks, offset);
         }
-        out[t] = _mm_add_ps(out[t], chunk);
+        all[t] = Pending::done(chunks);
     }
+    all
 }

@@ -1,7 +1,7 @@
 //! Few activations against Q4_K and Q5_K ([`Format::SHORT`]): sums of eight products fit sixteen bits.
 
 use super::super::bytes::unit_factor;
-use super::in_order::FOUR;
+use super::super::in_order::FOUR;
 use super::weights::k;
 use super::{Format, Prepared, add_pairs_64, quarter_sums};
 use core::arch::x86_64::*;

@@ -5,12 +5,11 @@ use super::super::short::Words;
 use super::{Scales, high, left, low, right};
 use core::arch::x86_64::*;
 
-/// Q4_K's and Q5_K's scales and offsets of four rows.
+/// Q4_K's and Q5_K's scales and offsets of four chunks.
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in super::super) fn words<const BYTES: usize>(chunks: [&[[u8; BYTES]; 1]; 4]) -> Words {
-    let [[a], [b], [c], [d]] = chunks;
-    // A lane a row: d, dmin (f16), and twelve bytes a, b, c; see `q4_k_scales`.
+pub(in super::super) fn words<const BYTES: usize>([[a], [b], [c], [d]]: &[[[u8; BYTES]; 1]; 4]) -> Words {
+    // A lane a chunk: d, dmin (f16), and twelve bytes a, b, c; see `q4_k_scales`.
     let heads = [_mm256_set_m128i(load128(c, 0), load128(a, 0)), _mm256_set_m128i(load128(d, 0), load128(b, 0))];
     let lanes = |a, b, c, d| _mm256_broadcastsi128_si256(_mm_setr_epi32(a, b, c, d));
     let mut numbers = [_mm256_setzero_si256(); 2];

@@ -17,6 +17,14 @@ pub(super) struct Weights {
     pub(super) scales: Scales,
 }
 
+impl Weights {
+    /// Nothing.
+    pub(super) const ZERO: Self = {
+        // SAFETY: vectors of zeros are values, whatever the instructions.
+        unsafe { core::mem::zeroed() }
+    };
+}
+
 /// What the codes of 256 weights are scaled with.
 #[derive(Clone, Copy)]
 pub(super) struct Scales {

@@ -1,11 +1,11 @@
 //! Few activations: weights are read in the order in which they lie, four chunks of 256 at a time, whether a row ends among
 //! them or not. Rows of few chunks cost no more than long ones, and memory is one stream.
+//!
+//! Functions here have no instructions of their own: they are always inlined into a level's, which has.
+#![allow(clippy::needless_range_loop, reason = "plain loops: closures may be compiled without a level's instructions")]
 
-use super::short::Pending;
-use super::weights::{self, Weights};
-use super::{Format, Prepared, multiply, products};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{CHUNK, RowX, Work};
+use crate::arch::integer::{CHUNK, ChunkX, Row, RowX, Work};
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -20,9 +20,60 @@ const PREPARED: usize = 8;
 /// make. The hardware's own prefetchers stop at the end of a page.
 const AHEAD: usize = 16 << 10;
 
+/// A level's part, for one type of weights: four chunks against activations.
+pub(super) trait Fours {
+    /// The bytes of 256 weights.
+    type Chunk: Copy;
+    /// 256 weights, unpacked.
+    type Weights: Copy;
+    /// Four chunks of an activation, in the order in which the weights meet them.
+    type Prepared: Copy;
+    /// Four chunks' products with an activation's, before they are added up.
+    type Pending: Copy;
+    /// Registers for vectors.
+    const REGISTERS: usize;
+    /// Of nothing.
+    const WEIGHTS: Self::Weights;
+    /// Adds 0.
+    const PENDING: Self::Pending;
+
+    /// Whole chunks, as far as they can be loaded where they lie.
+    fn chunks(bytes: &[u8]) -> &[Self::Chunk];
+
+    /// # Safety
+    /// Only where the level's instructions are.
+    unsafe fn prepare(four: [ChunkX<'_>; FOUR]) -> Self::Prepared;
+
+    /// # Safety
+    /// Only where the level's instructions are.
+    unsafe fn multiply<const T: usize>(four: &[Self::Chunk; FOUR], x: &[Self::Prepared; T]) -> [Self::Pending; T];
+
+    /// Columns `start..start + len` of a row.
+    ///
+    /// # Safety
+    /// Only where the level's instructions are.
+    unsafe fn unpack(row: Row<'_>, start: usize, len: usize) -> Self::Weights;
+
+    /// # Safety
+    /// Only where the level's instructions are.
+    unsafe fn multiply_unpacked<const T: usize>(
+        four: &[Self::Weights; FOUR],
+        x: &[Self::Prepared; T],
+    ) -> [Self::Pending; T];
+
+    /// By chunk the sum.
+    ///
+    /// # Safety
+    /// Only where the level's instructions are.
+    unsafe fn add_up(pending: Self::Pending) -> __m128;
+}
+
 /// [`Isa::few`](crate::arch::integer::Isa::few).
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+///
+/// # Safety
+/// Only where the level's instructions are.
+#[inline(always)]
+pub(super) unsafe fn few<F: Fours, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
     let (width, cols) = (columns.width(), work.weights.cols());
     let in_row = cols.div_ceil(CHUNK);
     let chunks = F::chunks(work.weights.rows_bytes(work.first, width));
@@ -33,7 +84,7 @@ pub(super) fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T],
     let as_one = period <= PREPARED / T;
     let (segment, rows) = if as_one { (in_row, width) } else { (FOUR * (PREPARED / T), 1) };
     // Not cleared: that took as long as a few rows.
-    let mut prepared = [const { MaybeUninit::<Prepared>::uninit() }; PREPARED];
+    let mut prepared = [const { MaybeUninit::<F::Prepared>::uninit() }; PREPARED];
     for start in (0..in_row).step_by(segment.max(1)) {
         let len = segment.min(in_row - start);
         let fours = if as_one { period } else { len.div_ceil(FOUR) };
@@ -45,28 +96,34 @@ pub(super) fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T],
                     let Some(chunk) = x[t].chunk(start + (FOUR * i + j) % len) else { return };
                     four[j] = chunk;
                 }
-                prepared[i * T + t].write(Prepared::new::<F>(four));
+                // SAFETY: the level's instructions are there: this function's contract.
+                prepared[i * T + t].write(unsafe { F::prepare(four) });
             }
         }
         // SAFETY: as many were written.
-        let prepared = unsafe { core::slice::from_raw_parts(prepared.as_ptr().cast::<[Prepared; T]>(), fours) };
+        let prepared = unsafe { core::slice::from_raw_parts(prepared.as_ptr().cast::<[F::Prepared; T]>(), fours) };
         for row in (0..width).step_by(rows.max(1)) {
             let sums = Sums::new(work, row..row + rows, start..start + len, columns);
-            if whole {
-                add_whole::<F, T>(&chunks[row * in_row + start..][..rows * len], prepared, sums, columns);
-            } else {
-                add_unpacked::<F, T>(work, prepared, sums, columns);
+            // SAFETY: as above.
+            unsafe {
+                if whole {
+                    add_whole::<F, T>(&chunks[row * in_row + start..][..rows * len], prepared, sums, columns);
+                } else {
+                    add_unpacked::<F, T>(work, prepared, sums, columns);
+                }
             }
         }
     }
 }
 
 /// Adds the products of chunks that lie one after another.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn add_whole<F: Format, const T: usize>(
+///
+/// # Safety
+/// Only where the level's instructions are.
+#[inline(always)]
+unsafe fn add_whole<F: Fours, const T: usize>(
     chunks: &[F::Chunk],
-    prepared: &[[Prepared; T]],
+    prepared: &[[F::Prepared; T]],
     mut sums: Sums<T>,
     columns: &mut Columns<'_>,
 ) {
@@ -75,14 +132,19 @@ fn add_whole<F: Format, const T: usize>(
     // The last four, of which some is forgotten.
     let mut last = [chunk; FOUR];
     last[..rest.len()].copy_from_slice(rest);
-    let mut pending = [Pending::ZERO; T];
+    let mut pending = [F::PENDING; T];
     let mut x = 0;
     for i in 0..chunks.len().div_ceil(FOUR) {
         let four = fours.get(i).unwrap_or(&last);
-        let next = multiply::<F, T>(four, &prepared[x]);
-        // Added up after the next four's products, when nothing of it has to be waited for.
-        if i > 0 {
-            // SAFETY: AVX-512 is there, as for this function.
+        if F::REGISTERS < 32 && i > 0 {
+            // SAFETY: the level's instructions are there: this function's contract.
+            unsafe { sums.add::<F>(&pending, columns) };
+        }
+        // SAFETY: as above.
+        let next = unsafe { F::multiply(four, &prepared[x]) };
+        // Added up after the next four's products, when nothing of it has to be waited for, if there is room for both.
+        if F::REGISTERS >= 32 && i > 0 {
+            // SAFETY: as above.
             unsafe { sums.add::<F>(&pending, columns) };
         }
         pending = next;
@@ -90,7 +152,8 @@ fn add_whole<F: Format, const T: usize>(
         if let Some(ahead) = fours.get(i + AHEAD / size_of::<[F::Chunk; FOUR]>().max(1)) {
             let ahead = core::ptr::from_ref(ahead).cast::<i8>();
             for line in 0..size_of::<[F::Chunk; FOUR]>().div_ceil(64) {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line));
+                // SAFETY: a prefetch reads nothing, whatever the address.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line)) };
             }
         }
         x = if x + 1 < prepared.len() { x + 1 } else { 0 };
@@ -100,28 +163,30 @@ fn add_whole<F: Format, const T: usize>(
 }
 
 /// The same of chunks that are unpacked through memory.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline(never)]
-fn add_unpacked<F: Format, const T: usize>(
+///
+/// # Safety
+/// Only where the level's instructions are.
+#[inline(always)]
+unsafe fn add_unpacked<F: Fours, const T: usize>(
     work: &Work<'_>,
-    prepared: &[[Prepared; T]],
+    prepared: &[[F::Prepared; T]],
     mut sums: Sums<T>,
     columns: &mut Columns<'_>,
 ) {
     let (rows, in_row) = (sums.rows.clone(), sums.chunks.clone());
     let count = rows.len() * in_row.len();
     for i in 0..count.div_ceil(FOUR) {
-        let mut w = [Weights::ZERO; FOUR];
+        let mut w = [F::WEIGHTS; FOUR];
         for j in 0..FOUR {
             // The last four, of which some is forgotten, repeats the last chunk.
             let chunk = (FOUR * i + j).min(count - 1);
             let start = (in_row.start + chunk % in_row.len()) * CHUNK;
             let row = work.row(rows.start + chunk / in_row.len());
-            w[j] = weights::generic(row, start, CHUNK.min(work.weights.cols() - start));
+            // SAFETY: the level's instructions are there: this function's contract.
+            w[j] = unsafe { F::unpack(row, start, CHUNK.min(work.weights.cols() - start)) };
         }
-        let x = &prepared[i % prepared.len()];
-        // SAFETY: AVX-512 is there, as for this function.
-        unsafe { sums.add::<F>(&products::<F, T>(|j| w[j].codes, |j| w[j].scales, x), columns) };
+        // SAFETY: as above.
+        unsafe { sums.add::<F>(&F::multiply_unpacked(&w, &prepared[i % prepared.len()]), columns) };
     }
 }
 
@@ -155,13 +220,13 @@ impl<const T: usize> Sums<T> {
     /// Adds four chunks; what comes after the last row is forgotten.
     ///
     /// # Safety
-    /// Only where AVX-512 is there, as in [`few`]. It is always inlined: else what is pending would pass through memory.
+    /// Only where the level's instructions are.
     #[inline(always)]
-    unsafe fn add<F: Format>(&mut self, pending: &[Pending; T], columns: &mut Columns<'_>) {
+    unsafe fn add<F: Fours>(&mut self, pending: &[F::Pending; T], columns: &mut Columns<'_>) {
         let mut four = [[0.0; FOUR]; T];
         for t in 0..T {
-            // SAFETY: AVX-512 is there: this function's contract.
-            four[t] = unsafe { elements(pending[t].add_up::<F>()) };
+            // SAFETY: this function's contract.
+            four[t] = elements(unsafe { F::add_up(pending[t]) });
         }
         for j in 0..FOUR {
             for t in 0..T {
@@ -183,13 +248,15 @@ impl<const T: usize> Sums<T> {
 }
 
 /// Not through memory: what was just written together is slow to be read apart.
-#[target_feature(enable = "avx2")]
-#[inline]
+#[inline(always)]
 fn elements(v: __m128) -> [f32; FOUR] {
-    [
-        _mm_cvtss_f32(v),
-        _mm_cvtss_f32(_mm_shuffle_ps::<1>(v, v)),
-        _mm_cvtss_f32(_mm_shuffle_ps::<2>(v, v)),
-        _mm_cvtss_f32(_mm_shuffle_ps::<3>(v, v)),
-    ]
+    // SAFETY: every x86-64 processor has these.
+    unsafe {
+        [
+            _mm_cvtss_f32(v),
+            _mm_cvtss_f32(_mm_shuffle_ps::<1>(v, v)),
+            _mm_cvtss_f32(_mm_shuffle_ps::<2>(v, v)),
+            _mm_cvtss_f32(_mm_shuffle_ps::<3>(v, v)),
+        ]
+    }
 }
