@@ -57,11 +57,15 @@ impl Kind {
 
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level(Kind);
+pub struct Level {
+    kind: Kind,
+    /// [`Level::near`]
+    near: bool,
+}
 
 impl Level {
     /// The specification, everywhere.
-    pub const SCALAR: Self = Self(Kind::Scalar);
+    pub const SCALAR: Self = Self { kind: Kind::Scalar, near: false };
 
     /// The best that this processor and its operating system offer, found by the processor's own instructions.
     pub fn detect() -> Self {
@@ -86,18 +90,28 @@ impl Level {
             Kind::RelaxedSimd16 => super::wasm32::pairs_are_cut(),
             _ => false,
         };
-        has.then_some(Self(kind))
+        #[cfg(target_arch = "x86_64")]
+        let near = has && super::x86_64::near();
+        #[cfg(not(target_arch = "x86_64"))]
+        let near = false;
+        has.then_some(Self { kind, near })
     }
 
     /// Which it is.
     pub const fn kind(self) -> Kind {
-        self.0
+        self.kind
+    }
+
+    /// Whether what will be read is best asked for where it is nearest, in the first-level cache.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) const fn near(self) -> bool {
+        self.near
     }
 
     /// Runs `work`, compiled for this level's instructions as far as it is inlined: its loops use their full width.
     #[inline(always)]
     pub fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
-        match self.0 {
+        match self.kind {
             // SAFETY: a `Level` of this kind is only made where these instructions were detected.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => unsafe { super::x86_64::avx512::vectorize(work) },

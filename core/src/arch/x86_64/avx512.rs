@@ -202,7 +202,7 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
         #[inline(always)]
         || {
             let multiples = tile::multiples::<F>(work.x.len());
-            integer::block(Avx512::<F> { multiples, format: PhantomData }, work, columns);
+            integer::block(Avx512::<F> { multiples, near: level.near(), format: PhantomData }, work, columns);
         },
     );
 }
@@ -212,6 +212,8 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
 struct Avx512<F> {
     /// [`tile::multiples`]
     multiples: bool,
+    /// [`Level::near`]
+    near: bool,
     format: PhantomData<F>,
 }
 
@@ -222,7 +224,13 @@ impl<F: Format> Isa for Avx512<F> {
     #[inline(always)]
     fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
         // SAFETY: AVX-512 is there: this type's contract.
-        unsafe { few::<F, T>(work, x, columns) }
+        unsafe {
+            // Where codes are looked up, that is what takes the time, and memory waits.
+            match self.near && !F::LOOKED_UP {
+                true => few::<F, T, true>(work, x, columns),
+                false => few::<F, T, false>(work, x, columns),
+            }
+        }
     }
 
     #[inline(always)]
@@ -272,9 +280,9 @@ impl<F: Format> Isa for Avx512<F> {
 /// [`Isa::few`].
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline(never)]
-fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+fn few<F: Format, const T: usize, const NEAR: bool>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
     // SAFETY: AVX-512 is there, as for this function.
-    unsafe { in_order::few::<Avx512<F>, T>(work, x, columns) }
+    unsafe { in_order::few::<Avx512<F>, T, NEAR>(work, x, columns) }
 }
 
 impl<F: Format> Fours for Avx512<F> {
@@ -494,43 +502,49 @@ fn block_units(dtype: DType, f16: __m128i) -> [__m128; 2] {
 }
 
 /// Four chunks, where they lie, against T activations.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn multiply<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Pending; T] {
-    if F::SHORT {
-        return Pending::new::<F, T>(four, x);
-    }
-    let mut codes = LookedUp([[0; CHUNK]; FOUR]);
-    if F::LOOKED_UP {
-        for i in 0..FOUR {
-            look_up::<F>(&four[i], &mut codes.0[i]);
+///
+/// # Safety
+/// Only inside [`vectorize`]. It is always inlined, as is what it calls: else what is pending would pass through memory.
+#[inline(always)]
+unsafe fn multiply<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Pending; T] {
+    // SAFETY: AVX-512 is there: this function's contract.
+    unsafe {
+        if F::SHORT {
+            return Pending::new::<F, T>(four, x);
         }
+        let mut codes = LookedUp([[0; CHUNK]; FOUR]);
+        if F::LOOKED_UP {
+            for i in 0..FOUR {
+                look_up::<F>(&four[i], &mut codes.0[i]);
+            }
+        }
+        products::<F, T>(
+            #[inline(always)]
+            |i| match F::LOOKED_UP {
+                true => load_codes(&codes.0[i]),
+                false => F::codes(&four[i]),
+            },
+            #[inline(always)]
+            |i| F::scales(&four[i]),
+            x,
+        )
     }
-    products::<F, T>(
-        #[inline(always)]
-        |i| match F::LOOKED_UP {
-            true => load_codes(&codes.0[i]),
-            // SAFETY: AVX-512 is there, as for this function.
-            false => unsafe { F::codes(&four[i]) },
-        },
-        // SAFETY: as above.
-        #[inline(always)]
-        |i| unsafe { F::scales(&four[i]) },
-        x,
-    )
 }
 
 /// Four chunks, unpacked, against T activations.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline(never)]
 fn multiply_unpacked<F: Format, const T: usize>(w: &[Weights; FOUR], x: &[Prepared; T]) -> [Pending; T] {
-    products::<F, T>(
-        #[inline(always)]
-        |i| w[i].codes,
-        #[inline(always)]
-        |i| w[i].scales,
-        x,
-    )
+    // SAFETY: AVX-512 is there, as for this function.
+    unsafe {
+        products::<F, T>(
+            #[inline(always)]
+            |i| w[i].codes,
+            #[inline(always)]
+            |i| w[i].scales,
+            x,
+        )
+    }
 }
 
 /// The codes of four chunks, none in two lines of the cache.
@@ -546,56 +560,61 @@ fn look_up<F: Format>(chunk: &F::Chunk, codes: &mut [i8; CHUNK]) {
 }
 
 /// Four chunks against T activations.
-#[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn products<F: Format, const T: usize>(
+///
+/// # Safety
+/// As for [`multiply`].
+#[inline(always)]
+unsafe fn products<F: Format, const T: usize>(
     codes: impl Fn(usize) -> Codes,
     scales: impl Fn(usize) -> Scales,
     x: &[Prepared; T],
 ) -> [Pending; T] {
-    let (form, zero) = (F::FORM, _mm512_setzero_si512());
-    // Scales first: processors run ahead by less than a chunk, and what waits for many bytes must start early.
-    let w = Beside::new(F::WIDE, &each!(i in [Scales::ZERO; FOUR] => scales(i)));
-    let [unit, offset_unit] = block_units(F::DTYPE, w.units);
-    // By activation and chunk: the sums' vector, or both.
-    let mut sums = [[[zero; 2]; FOUR]; T];
-    for i in 0..FOUR {
-        let codes = &codes(i);
+    // SAFETY: AVX-512 is there: this function's contract.
+    unsafe {
+        let (form, zero) = (F::FORM, _mm512_setzero_si512());
+        // Scales first: processors run ahead by less than a chunk, and what waits for many bytes must start early.
+        let w = Beside::new(F::WIDE, &each!(i in [Scales::ZERO; FOUR] => scales(i)));
+        let [unit, offset_unit] = block_units(F::DTYPE, w.units);
+        // By activation and chunk: the sums' vector, or both.
+        let mut sums = [[[zero; 2]; FOUR]; T];
+        for i in 0..FOUR {
+            let codes = &codes(i);
+            for t in 0..T {
+                let x = &x[t].codes[i];
+                sums[t][i] = if F::WIDE { quarter_sums(codes, x) } else { [sums_of_16(codes, x), zero] };
+            }
+        }
+        let n = if F::WIDE { 2 } else { 4 };
+        let mut all = [Pending::ZERO; T];
         for t in 0..T {
-            let x = &x[t].codes[i];
-            sums[t][i] = if F::WIDE { quarter_sums(codes, x) } else { [sums_of_16(codes, x), zero] };
-        }
-    }
-    let n = if F::WIDE { 2 } else { 4 };
-    let mut all = [Pending::ZERO; T];
-    for t in 0..T {
-        let x = &x[t];
-        let mut leaves = [zero; 4];
-        for i in 0..n {
-            let sums = if F::WIDE {
-                let ([a, b], [c, d]) = (sums[t][2 * i], sums[t][2 * i + 1]);
-                add_pairs_64(add_pairs_32(a, b), add_pairs_32(c, d))
-            } else {
-                sums[t][i][0]
-            };
-            leaves[i] = scaled(form, [w.scales[i], w.offsets[i]], sums, x, i);
-        }
-        let sums = add_up::<F>(leaves);
-        if !form.units {
-            all[t] = Pending::done(_mm_castsi128_ps(sums));
-            continue;
-        }
-        let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x.units), _mm_cvtepi32_ps(sums));
-        if form.offset {
+            let x = &x[t];
             let mut leaves = [zero; 4];
             for i in 0..n {
-                leaves[i] = _mm512_mullo_epi32(w.offsets[i], x.sums[i]);
+                let sums = if F::WIDE {
+                    let ([a, b], [c, d]) = (sums[t][2 * i], sums[t][2 * i + 1]);
+                    add_pairs_64(add_pairs_32(a, b), add_pairs_32(c, d))
+                } else {
+                    sums[t][i][0]
+                };
+                leaves[i] = scaled(form, [w.scales[i], w.offsets[i]], sums, x, i);
             }
-            // The unit itself is -dmin.
-            let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x.units), _mm_cvtepi32_ps(add_up::<F>(leaves)));
-            chunk = _mm_sub_ps(chunk, offset);
+            let sums = add_up::<F>(leaves);
+            if !form.units {
+                all[t] = Pending::done(_mm_castsi128_ps(sums));
+                continue;
+            }
+            let mut chunk = _mm_mul_ps(_mm_mul_ps(unit, x.units), _mm_cvtepi32_ps(sums));
+            if form.offset {
+                let mut leaves = [zero; 4];
+                for i in 0..n {
+                    leaves[i] = _mm512_mullo_epi32(w.offsets[i], x.sums[i]);
+                }
+                // The unit itself is -dmin.
+                let offset = _mm_mul_ps(_mm_mul_ps(offset_unit, x.units), _mm_cvtepi32_ps(add_up::<F>(leaves)));
+                chunk = _mm_sub_ps(chunk, offset);
+            }
+            all[t] = Pending::done(chunk);
         }
-        all[t] = Pending::done(chunk);
+        all
     }
-    all
 }

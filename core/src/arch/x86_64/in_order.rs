@@ -16,9 +16,10 @@ pub(super) const FOUR: usize = 4;
 /// Fours of activations' chunks that are prepared before the rows that meet them: one activation of 8,192 values.
 const PREPARED: usize = 8;
 
-/// Bytes by which weights are asked for ahead of their use, for the second-level cache: what the memory's latency and rate
-/// make. The hardware's own prefetchers stop at the end of a page.
-const AHEAD: usize = 16 << 10;
+/// Bytes by which weights are asked for ahead of their use: what the memory's latency and rate make. The hardware's own
+/// prefetchers stop at the end of a page. For the second-level cache, or where they are asked for near, for the first;
+/// which of the two is known to the compiler: a branch for each four costs what asking gains.
+const AHEAD: [usize; 2] = [16 << 10, 8 << 10];
 
 /// A level's part, for one type of weights: four chunks against activations.
 pub(super) trait Fours {
@@ -68,12 +69,16 @@ pub(super) trait Fours {
     unsafe fn add_up(pending: Self::Pending) -> __m128;
 }
 
-/// [`Isa::few`](crate::arch::integer::Isa::few).
+/// [`Isa::few`](crate::arch::integer::Isa::few); NEAR as [`Level::near`](crate::arch::level::Level::near) has it.
 ///
 /// # Safety
 /// Only where the level's instructions are.
 #[inline(always)]
-pub(super) unsafe fn few<F: Fours, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+pub(super) unsafe fn few<F: Fours, const T: usize, const NEAR: bool>(
+    work: &Work<'_>,
+    x: &[RowX<'_>; T],
+    columns: &mut Columns<'_>,
+) {
     let (width, cols) = (columns.width(), work.weights.cols());
     let in_row = cols.div_ceil(CHUNK);
     let chunks = F::chunks(work.weights.rows_bytes(work.first, width));
@@ -107,7 +112,7 @@ pub(super) unsafe fn few<F: Fours, const T: usize>(work: &Work<'_>, x: &[RowX<'_
             // SAFETY: as above.
             unsafe {
                 if whole {
-                    add_whole::<F, T>(&chunks[row * in_row + start..][..rows * len], prepared, sums, columns);
+                    add_whole::<F, T, NEAR>(&chunks[row * in_row + start..][..rows * len], prepared, sums, columns);
                 } else {
                     add_unpacked::<F, T>(work, prepared, sums, columns);
                 }
@@ -121,12 +126,13 @@ pub(super) unsafe fn few<F: Fours, const T: usize>(work: &Work<'_>, x: &[RowX<'_
 /// # Safety
 /// Only where the level's instructions are.
 #[inline(always)]
-unsafe fn add_whole<F: Fours, const T: usize>(
+unsafe fn add_whole<F: Fours, const T: usize, const NEAR: bool>(
     chunks: &[F::Chunk],
     prepared: &[[F::Prepared; T]],
     mut sums: Sums<T>,
     columns: &mut Columns<'_>,
 ) {
+    let ahead = AHEAD[usize::from(NEAR)] / size_of::<[F::Chunk; FOUR]>().max(1);
     let (fours, rest) = chunks.as_chunks::<FOUR>();
     let Some(&chunk) = chunks.first() else { return };
     // The last four, of which some is forgotten.
@@ -149,17 +155,27 @@ unsafe fn add_whole<F: Fours, const T: usize>(
         }
         pending = next;
         // Not past the end: others may be about to read what lies there.
-        if let Some(ahead) = fours.get(i + AHEAD / size_of::<[F::Chunk; FOUR]>().max(1)) {
-            let ahead = core::ptr::from_ref(ahead).cast::<i8>();
-            for line in 0..size_of::<[F::Chunk; FOUR]>().div_ceil(64) {
-                // SAFETY: a prefetch reads nothing, whatever the address.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line)) };
+        if let Some(ahead) = fours.get(i + ahead) {
+            if NEAR {
+                prefetch::<_MM_HINT_T0, _>(ahead);
+            } else {
+                prefetch::<_MM_HINT_T1, _>(ahead);
             }
         }
         x = if x + 1 < prepared.len() { x + 1 } else { 0 };
     }
     // SAFETY: as above.
     unsafe { sums.add::<F>(&pending, columns) };
+}
+
+/// Asks for the lines of what is `ahead`.
+#[inline(always)]
+fn prefetch<const HINT: i32, V>(ahead: &V) {
+    let first = core::ptr::from_ref(ahead).cast::<i8>();
+    for line in 0..size_of::<V>().div_ceil(64) {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<HINT>(first.wrapping_add(64 * line)) };
+    }
 }
 
 /// The same of chunks that are unpacked through memory.

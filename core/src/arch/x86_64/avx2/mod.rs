@@ -249,7 +249,7 @@ impl<F: Format> Isa for Avx2<F> {
 #[inline(never)]
 fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
     // SAFETY: AVX2 is there, as for this function.
-    unsafe { in_order::few::<Avx2<F>, T>(work, x, columns) }
+    unsafe { in_order::few::<Avx2<F>, T, false>(work, x, columns) }
 }
 
 impl<F: Format> Fours for Avx2<F> {

@@ -34,44 +34,47 @@ impl Pending {
 
     /// Mostly in sixteen bits: sums of eight products, and scales times multiples, which one instruction multiplies and
     /// adds up.
-    #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    #[inline]
-    pub(super) fn new<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Self; T] {
-        // Scales first, then a chunk from its codes to its sums: processors run ahead by less than four.
-        // SAFETY: AVX-512 is there, as for this function.
-        let w = k::words(each!(i in [_mm_setzero_si128(); FOUR] => unsafe { F::header(&four[i]) }));
-        let scales = each!(t in [_mm512_setzero_si512(); T] => _mm512_mullo_epi16(w.scales, x[t].scales[0]));
-        let mut all = [Self::ZERO; T];
-        let up = _mm_cvtsi32_si128(16 - F::LEFT);
-        for pair in 0..2 {
-            let mut both = [[_mm512_setzero_si512(); 2]; T];
-            for i in 0..2 {
-                // SAFETY: as above.
-                let codes = &unsafe { F::left_codes(&four[2 * pair + i]) };
+    ///
+    /// # Safety
+    /// As for [`multiply`](super::multiply).
+    #[inline(always)]
+    pub(super) unsafe fn new<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prepared; T]) -> [Self; T] {
+        // SAFETY: AVX-512 is there: this function's contract.
+        unsafe {
+            // Scales first, then a chunk from its codes to its sums: processors run ahead by less than four.
+            let w = k::words(each!(i in [_mm_setzero_si128(); FOUR] => F::header(&four[i])));
+            let scales = each!(t in [_mm512_setzero_si512(); T] => _mm512_mullo_epi16(w.scales, x[t].scales[0]));
+            let mut all = [Self::ZERO; T];
+            let up = _mm_cvtsi32_si128(16 - F::LEFT);
+            for pair in 0..2 {
+                let mut both = [[_mm512_setzero_si512(); 2]; T];
+                for i in 0..2 {
+                    let codes = &F::left_codes(&four[2 * pair + i]);
+                    for t in 0..T {
+                        let [even, odd] = quarter_sums(codes, &x[t].codes[2 * pair + i]);
+                        // Four sums of each block: of block 2 l in the lower halves of lane l, of 2 l + 1 in the upper.
+                        both[t][i] = _mm512_mask_mov_epi16(_mm512_sll_epi32(odd, up), 0x5555_5555, even);
+                    }
+                }
                 for t in 0..T {
-                    let [even, odd] = quarter_sums(codes, &x[t].codes[2 * pair + i]);
-                    // Four sums of each block: of block 2 l in the lower halves of lane l, of 2 l + 1 in the upper.
-                    both[t][i] = _mm512_mask_mov_epi16(_mm512_sll_epi32(odd, up), 0x5555_5555, even);
+                    let [a, b] = both[t];
+                    all[t].sums[pair] = if F::SIXTEEN {
+                        let sums = _mm512_add_epi16(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+                        _mm512_madd_epi16(sums, in_turn(scales[t], 2 * pair, 2 * pair + 1))
+                    } else {
+                        let a = _mm512_madd_epi16(a, in_turn(scales[t], 2 * pair, 2 * pair));
+                        add_pairs_64(a, _mm512_madd_epi16(b, in_turn(scales[t], 2 * pair + 1, 2 * pair + 1)))
+                    };
                 }
             }
+            let units = _mm256_mul_ps(_mm256_cvtph_ps(w.units), _mm256_set1_ps(unit_factor(F::DTYPE)));
             for t in 0..T {
-                let [a, b] = both[t];
-                all[t].sums[pair] = if F::SIXTEEN {
-                    let sums = _mm512_add_epi16(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-                    _mm512_madd_epi16(sums, in_turn(scales[t], 2 * pair, 2 * pair + 1))
-                } else {
-                    let a = _mm512_madd_epi16(a, in_turn(scales[t], 2 * pair, 2 * pair));
-                    add_pairs_64(a, _mm512_madd_epi16(b, in_turn(scales[t], 2 * pair + 1, 2 * pair + 1)))
-                };
+                let [first, second, ..] = x[t].sums;
+                all[t].offsets = _mm512_dpwssd_epi32(_mm512_madd_epi16(w.offsets, first), w.offsets, second);
+                all[t].units = _mm256_mul_ps(units, _mm256_set_m128(x[t].units, x[t].units));
             }
+            all
         }
-        let units = _mm256_mul_ps(_mm256_cvtph_ps(w.units), _mm256_set1_ps(unit_factor(F::DTYPE)));
-        for t in 0..T {
-            let [first, second, ..] = x[t].sums;
-            all[t].offsets = _mm512_dpwssd_epi32(_mm512_madd_epi16(w.offsets, first), w.offsets, second);
-            all[t].units = _mm256_mul_ps(units, _mm256_set_m128(x[t].units, x[t].units));
-        }
-        all
     }
 
     /// `unit * f32(sums) - offset_unit * f32(offsets)`
