@@ -231,24 +231,39 @@ fn step<
     }
 }
 
-/// The sums of products of the N fours from number `first` on, each in two neighbours of 16 bits.
+/// The sums of products of some fours, at least one, each in two neighbours of 16 bits.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn sums_in_16<const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T], fours: Range<usize>) -> Many<__m256i, T> {
-    let mut sums = [[_mm256_setzero_si256(); 2]; T];
-    for four in fours {
-        let w = tile.codes[four].as_chunks().0;
-        let w = [load256(&w[0]), load256(&w[1])];
+    // The first is not added to zeros: that is one addition of eight.
+    let mut sums = products_in_16(tile, x, fours.start);
+    for four in fours.start + 1..fours.end {
+        let products = products_in_16(tile, x, four);
         for t in 0..T {
-            // SAFETY: a four is below 64, and 64 times 4 bytes are a chunk.
-            let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(four).read_unaligned() };
-            let x = _mm256_set1_epi32(x);
             for half in 0..2 {
-                sums[t][half] = _mm256_add_epi16(sums[t][half], _mm256_maddubs_epi16(w[half], x));
+                sums[t][half] = _mm256_add_epi16(sums[t][half], products[t][half]);
             }
         }
     }
     sums
+}
+
+/// The products of a four, neighbours added.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn products_in_16<const T: usize>(tile: &Tile, x: &[ChunkX<'_>; T], four: usize) -> Many<__m256i, T> {
+    let w = tile.codes[four].as_chunks().0;
+    let w = [load256(&w[0]), load256(&w[1])];
+    let mut products = [[_mm256_setzero_si256(); 2]; T];
+    for t in 0..T {
+        // SAFETY: a four is below 64, and 64 times 4 bytes are a chunk.
+        let x = unsafe { x[t].codes.as_ptr().cast::<i32>().add(four).read_unaligned() };
+        let x = _mm256_set1_epi32(x);
+        for half in 0..2 {
+            products[t][half] = _mm256_maddubs_epi16(w[half], x);
+        }
+    }
+    products
 }
 
 /// N, unknown to the compiler where it is large: it would unroll the loop over it, load all weights first, and have no
