@@ -1,21 +1,9 @@
 //! Types whose blocks are 32 weights, each with a scale of its own: eight blocks are a chunk.
 
-use super::super::super::bytes::{load128, load256_at, u32_at};
+use super::super::super::bytes::{f16s, load128, load256_at, u32_at};
 use super::{Scales, high, low, nibbles, of_table, where_set};
 use crate::quant::{fp4, iq4_nl};
 use core::arch::x86_64::*;
-
-/// An f16 at `at` in each block.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> __m256 {
-    let mut twos = [_mm_setzero_si128(); 4];
-    for i in 0..4 {
-        twos[i] = _mm_unpacklo_epi16(load128(&blocks[2 * i], at), load128(&blocks[2 * i + 1], at));
-    }
-    let [a, b, c, d] = twos;
-    _mm256_cvtph_ps(_mm_unpacklo_epi64(_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d)))
-}
 
 /// Scales that come first in each block.
 #[target_feature(enable = "avx2,f16c")]

@@ -1,27 +1,19 @@
 //! Types whose blocks are 32 weights, each with a scale of its own: eight blocks are a chunk.
 
+use super::super::super::bytes::f16s;
 use super::{Codes, Scales, load128, nibbles, of_table, plus, plus_where, u16_at};
 use crate::quant::{fp4, iq4_nl};
 use core::arch::x86_64::*;
 
-/// An f16 at `at` in each block.
-#[target_feature(enable = "f16c")]
-#[inline]
-fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> __m256 {
-    let bits = each!(i in [0; 8] => u16_at(&blocks[i], at));
-    // SAFETY: eight times two bytes are read.
-    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
-}
-
 /// A scale is all that blocks begin with.
-#[target_feature(enable = "f16c,avx512f")]
+#[target_feature(enable = "avx2,f16c,avx512f")]
 #[inline]
 pub(in super::super) fn scales<const BYTES: usize>(blocks: &[[u8; BYTES]; 8]) -> Scales {
     Scales::new(f16s(blocks, 0), _mm256_setzero_ps())
 }
 
 /// Blocks begin with a scale and an offset.
-#[target_feature(enable = "f16c,avx512f")]
+#[target_feature(enable = "avx2,f16c,avx512f")]
 #[inline]
 pub(in super::super) fn scales_and_offsets<const BYTES: usize>(blocks: &[[u8; BYTES]; 8]) -> Scales {
     Scales::new(f16s(blocks, 0), f16s(blocks, 2))
