@@ -42,6 +42,23 @@ pub(super) fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> 
     _mm256_cvtph_ps(_mm_unpacklo_epi64(_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d)))
 }
 
+/// MXFP4's scales, halved since its codes are doubled: of the byte that each block begins with.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn e8m0s(blocks: &[[u8; 17]; 8]) -> __m256 {
+    let mut twos = [_mm_setzero_si128(); 4];
+    for (i, two) in twos.iter_mut().enumerate() {
+        *two = _mm_unpacklo_epi8(load128(&blocks[2 * i], 0), load128(&blocks[2 * i + 1], 0));
+    }
+    let [a, b, c, d] = twos;
+    let e = _mm256_cvtepu8_epi32(_mm_unpacklo_epi32(_mm_unpacklo_epi16(a, b), _mm_unpacklo_epi16(c, d)));
+    // 2^(e - 127) / 2: e = 0 is a subnormal, e = 255 is NaN.
+    let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(e), _mm256_set1_epi32(1 << 22));
+    let nan = _mm256_cmpeq_epi32(e, _mm256_set1_epi32(255));
+    let bits = _mm256_blendv_epi8(bits, _mm256_set1_epi32(0x7fc0_0000), nan);
+    _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5))
+}
+
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(super) fn load256(bytes: &[impl bytemuck::Pod; 32]) -> __m256i {

@@ -1,6 +1,6 @@
 //! Types whose blocks are 32 weights, each with a scale of its own: eight blocks are a chunk.
 
-use super::super::super::bytes::{f16s, load128, load256_at, u32_at};
+use super::super::super::bytes::{e8m0s, f16s, load128, load256_at, u32_at};
 use super::{Scales, high, low, nibbles, of_table, where_set};
 use crate::quant::{fp4, iq4_nl};
 use core::arch::x86_64::*;
@@ -22,17 +22,7 @@ pub(in super::super) fn scales_offsets<const BYTES: usize>(blocks: &[[u8; BYTES]
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(in super::super) fn mxfp4_scales(blocks: &[[u8; 17]; 8]) -> Scales {
-    let mut twos = [_mm_setzero_si128(); 4];
-    for i in 0..4 {
-        twos[i] = _mm_unpacklo_epi8(load128(&blocks[2 * i], 0), load128(&blocks[2 * i + 1], 0));
-    }
-    let [a, b, c, d] = twos;
-    let e = _mm256_cvtepu8_epi32(_mm_unpacklo_epi32(_mm_unpacklo_epi16(a, b), _mm_unpacklo_epi16(c, d)));
-    // 2^(e - 127) / 2: e = 0 is a subnormal, e = 255 is NaN.
-    let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(e), _mm256_set1_epi32(1 << 22));
-    let nan = _mm256_cmpeq_epi32(e, _mm256_set1_epi32(255));
-    let bits = _mm256_blendv_epi8(bits, _mm256_set1_epi32(0x7fc0_0000), nan);
-    Scales::of_blocks(_mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5)), _mm256_setzero_ps())
+    Scales::of_blocks(e8m0s(blocks), _mm256_setzero_ps())
 }
 
 /// `codes`, plus 16 where a bit is set.

@@ -1,6 +1,6 @@
 //! Types whose blocks are 32 weights, each with a scale of its own: eight blocks are a chunk.
 
-use super::super::super::bytes::f16s;
+use super::super::super::bytes::{e8m0s, f16s};
 use super::{Codes, Scales, load128, nibbles, of_table, plus, plus_where, u16_at};
 use crate::quant::{fp4, iq4_nl};
 use core::arch::x86_64::*;
@@ -93,13 +93,8 @@ pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Codes {
     of_table(&fp4::DOUBLED, packed(blocks, 1))
 }
 
-#[target_feature(enable = "avx2,avx512f,avx512vl")]
+#[target_feature(enable = "avx2,avx512f")]
 #[inline]
 pub(in super::super) fn mxfp4_scales(blocks: &[[u8; 17]; 8]) -> Scales {
-    let e = super::eight(u64::from_le_bytes(each!(i in [0; 8] => blocks[i][0])));
-    // 2^(e - 127) / 2: e = 0 is a subnormal, e = 255 is NaN.
-    let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(e), _mm256_set1_epi32(1 << 22));
-    let nan = _mm256_cmpeq_epi32_mask(e, _mm256_set1_epi32(255));
-    let bits = _mm256_mask_mov_epi32(bits, nan, _mm256_set1_epi32(0x7fc0_0000));
-    Scales::new(_mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5)), _mm256_setzero_ps())
+    Scales::new(e8m0s(blocks), _mm256_setzero_ps())
 }
