@@ -279,7 +279,6 @@ impl<F: Format> Isa for Avx512<F> {
 
 /// [`Isa::few`].
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline(never)]
 fn few<F: Format, const T: usize, const NEAR: bool>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
     // SAFETY: AVX-512 is there, as for this function.
     unsafe { in_order::few::<Avx512<F>, T, NEAR>(work, x, columns) }

@@ -246,7 +246,6 @@ impl<F: Format> Isa for Avx2<F> {
 
 /// [`Isa::few`].
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
-#[inline(never)]
 fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
     // SAFETY: AVX2 is there, as for this function.
     unsafe { in_order::few::<Avx2<F>, T, false>(work, x, columns) }
