@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! levels check [CASES]   compares every level with scalar
-//! levels bench           weights and products a second of every level
+//! levels bench [TYPE]    weights and products a second of every level
 //! ```
 
 use dsv4_core::arch::level::{Kind, Level};
@@ -64,14 +64,17 @@ fn main() {
             }
             println!("{cases} cases, the same bits on {levels:?}");
         }
-        Some("bench") => bench(&levels),
-        _ => eprintln!("usage: levels check [CASES] | bench"),
+        Some("bench") => bench(&levels, args.get(1).map(String::as_str)),
+        _ => eprintln!("usage: levels check [CASES] | bench [TYPE]"),
     }
 }
 
-fn bench(levels: &[Kind]) {
+fn bench(levels: &[Kind], only: Option<&str>) {
     println!("{:8} {:>12} {:>22} {:>22}", "type", "level", "Gweights/s, 1 token", "GMAC/s, 64 tokens");
     for dtype in ALL.into_iter().filter(|&dtype| dtype != DType::I32 && dtype != DType::F8_E4M3) {
+        if only.is_some_and(|only| only != format!("{dtype:?}")) {
+            continue;
+        }
         for &kind in levels {
             let rate = |size: usize, count| {
                 let bench = Bench::new(dtype, size, count);
