@@ -87,6 +87,33 @@ fn check_extremes(dtype: DType, rows: usize, cols: usize, count: usize, seed: &m
     compare(dtype, (rows, cols), &(data, scales), &x, count)
 }
 
+/// [`check`] of sums that just fit sixteen bits, or just do not: of each 16 activations `n` have the code 127, all others 0,
+/// and all weights the largest code.
+fn check_peaks(n: usize, seed: &mut u64) -> Result<(), String> {
+    // (type, where its units lie in a block): f16.
+    let types = [
+        (DType::Q4_K, 0..4),
+        (DType::Q5_K, 0..4),
+        (DType::Q2_K, 80..84),
+        (DType::Q3_K, 108..110),
+        (DType::IQ3_S, 0..2),
+    ];
+    for (dtype, units) in types {
+        let (rows, cols, count) = (1 + random(seed) as usize % 39, 512, 1 + random(seed) as usize % 9);
+        let mut block = vec![0xff; dtype.block().1];
+        block[units].as_chunks_mut().0.fill(0x3c00_u16.to_le_bytes());
+        let x: Vec<f32> = (0..count * cols / 16)
+            .flat_map(|_| {
+                let (mut x, first) = ([0.0; 16], random(seed) as usize);
+                (0..n).for_each(|i| x[(first + i) % 16] = 1.0);
+                x
+            })
+            .collect();
+        compare(dtype, (rows, cols), &(block.repeat(rows * cols / 256), Vec::new()), &x, count)?;
+    }
+    Ok(())
+}
+
 /// Compares every level with scalar.
 fn compare(
     dtype: DType,
@@ -253,6 +280,9 @@ pub fn check_all(seed: u64) -> Result<(), String> {
         check(dtype, 1 + random(&mut seed) as usize % 9, 256 * long, few, &mut seed)?;
         check(dtype, rows, cols, few, &mut seed)?;
     }
+    for n in [8, 9, 14, 15, 16] {
+        check_peaks(n, &mut seed)?;
+    }
     for len in [1 + random(&mut seed) as usize % 600, 64 * (1 + random(&mut seed) as usize % 9)] {
         check_f32(len, &mut seed)?;
     }
@@ -284,7 +314,12 @@ impl Bench {
             DType::BF16 => data = values.into_iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect(),
             _ => {}
         }
-        Self { dtype, size, count, data, scales, x: activations(count * size, &mut seed) }
+        // Bell-shaped, as activations are.
+        let mut x = activations(count * size, &mut seed);
+        for _ in 0..3 {
+            x.iter_mut().zip(activations(count * size, &mut seed)).for_each(|(x, more)| *x += more);
+        }
+        Self { dtype, size, count, data, scales, x }
     }
 
     /// Multiplies once; the first output's bits.

@@ -71,7 +71,10 @@ pub struct Scales {
     /// With [`Grid::Units`] only.
     pub unit: f32,
     /// Whether all `block_sums` fit, as they nearly always do: 1, or else 0.
-    pub fit: u32,
+    pub fit: u16,
+    /// Of each 16 codes the sum of those above zero, or of those below it, whichever is largest: their products with codes
+    /// of 0 to `top` never add up to more than `top` times it. With [`Grid::Units`] only.
+    pub peak: u16,
 }
 
 /// Memory for quantized activations of one region: as many rows as fit.
@@ -261,4 +264,22 @@ fn quantize_chunk(level: Level, x: &[f32; CHUNK], grid: Grid, codes: &mut [i8; C
         fit &= block_sum == i32::from(scales.block_sums[b]);
     }
     scales.fit = fit.into();
+    if grid == Grid::Units {
+        scales.peak = peak(codes);
+    }
+}
+
+/// [`Scales::peak`].
+#[inline(always)]
+fn peak(codes: &[i8; CHUNK]) -> u16 {
+    let mut peak = 0;
+    for codes in codes.as_chunks::<16>().0 {
+        let (mut above, mut below) = (0, 0);
+        for &code in codes {
+            above += i16::from(code.max(0));
+            below -= i16::from(code.min(0));
+        }
+        peak = above.max(below).max(peak);
+    }
+    peak.cast_unsigned()
 }

@@ -237,10 +237,8 @@ impl<F: Format> Isa for Avx2<F> {
 
     #[inline(always)]
     fn tiles(self, _: Form, tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: &mut [Outputs], ahead: Ahead<'_>) {
-        for (i, (tile, out)) in tiles.iter().zip(out).enumerate() {
-            // SAFETY: AVX2 is there: this type's contract.
-            unsafe { tile::all::<F>(tile, chunk, x, out, ahead.part(i, tiles.len())) }
-        }
+        // SAFETY: AVX2 is there: this type's contract.
+        unsafe { tile::all::<F>(tiles, chunk, x, out, ahead) }
     }
 }
 
