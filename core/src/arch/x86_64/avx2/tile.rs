@@ -58,9 +58,10 @@ fn turns<F: Format>(codes: [__m256i; 2]) -> [__m256i; 2] {
     [_mm256_shuffle_epi8(even, words), _mm256_shuffle_epi8(odd, words)]
 }
 
-/// Where word `i` lies: of each eight, a lane's four are between the other lane's.
+/// Where four codes, or a word of an activation, lie: of each eight, a lane's four between the other lane's, as
+/// [`Words::put`] comes to have them.
 #[inline(always)]
-const fn between(i: usize) -> usize {
+const fn slot(i: usize) -> usize {
     i / 8 * 8 + i % 4 * 2 + i / 4 % 2
 }
 
@@ -85,8 +86,9 @@ fn store(to: &mut [Number; 8], values: __m256i) {
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), values) };
 }
 
-/// Codes as [four codes][row], or where they are signed as [half][two codes][8 rows] of each eight rows; scales and offsets as
-/// [block][row]; where they are integers, those of two neighbours (of 16, or of 32 if the type's blocks are) in one.
+/// Codes as [four codes][row], fours in the order of [`slot`]; where they are signed, in their own, as [half][two codes][8
+/// rows] of each eight rows. Scales and offsets as [block][row]; where they are integers, those of two neighbours (of 16, or
+/// of 32 if the type's blocks are) in one.
 #[target_feature(enable = "avx2")]
 pub(super) fn seal<F: Format>(placed: &Placed, tile: &mut Tile) {
     for (half, rows) in placed.codes.as_chunks::<8>().0.iter().enumerate() {
@@ -98,7 +100,7 @@ pub(super) fn seal<F: Format>(placed: &Placed, tile: &mut Tile) {
             transpose(&mut v);
             for j in 0..8 {
                 let four = 8 * i + j;
-                let unit = &mut tile.codes[if F::SIGNED { four } else { between(four) }].as_chunks_mut::<32>().0[half];
+                let unit = &mut tile.codes[if F::SIGNED { four } else { slot(four) }].as_chunks_mut::<32>().0[half];
                 let v = if F::SIGNED { by_pairs(v[j]) } else { v[j] };
                 // SAFETY: 32 bytes are written.
                 unsafe { _mm256_storeu_si256(unit.as_mut_ptr().cast(), v) };
@@ -162,7 +164,7 @@ fn transpose(v: &mut [__m256i; 8]) {
 /// A chunk of T activations as products meet it.
 #[repr(C, align(64))]
 struct Words<const T: usize> {
-    /// [word][activation], words in the order of [`between`]: four codes each; where the weights' are signed, two of 16 bits.
+    /// [word][activation], words in the order of [`slot`]: four codes each; where the weights' are signed, two of 16 bits.
     codes: MaybeUninit<[[i32; T]; CHUNK / 2]>,
     /// [two blocks][activation], with units: the multiples of two blocks that lie side by side.
     multiples: MaybeUninit<[[i32; T]; 8]>,
@@ -171,6 +173,7 @@ struct Words<const T: usize> {
 impl<const T: usize> Words<T> {
     const NONE: Self = Self { codes: MaybeUninit::uninit(), multiples: MaybeUninit::uninit() };
 
+    /// Makes them: codes as the weights' tile has them ([`turns`], [`slot`]).
     #[target_feature(enable = "avx2")]
     #[inline]
     fn arrange<F: Format>(&mut self, x: &[ChunkX<'_>; T]) {
@@ -216,6 +219,7 @@ impl<const T: usize> Words<T> {
     #[target_feature(enable = "avx2")]
     #[inline]
     unsafe fn put(v: [__m256i; T], to: *mut __m256i) {
+        const { assert!(T == 4 || T == 1) };
         let mut all = v;
         if let [a, b, c, d] = v[..] {
             let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
@@ -250,7 +254,7 @@ impl<const T: usize> Words<T> {
     #[inline]
     unsafe fn multiple(&self, i: usize, t: usize) -> __m256i {
         // SAFETY: this function's contract.
-        _mm256_set1_epi32(unsafe { self.multiples.as_ptr().cast::<i32>().add(between(i) * T + t).read() })
+        _mm256_set1_epi32(unsafe { self.multiples.as_ptr().cast::<i32>().add(slot(i) * T + t).read() })
     }
 }
 
@@ -270,7 +274,7 @@ pub(super) fn all<F: Format>(tiles: &[Tile], chunk: usize, x: &[RowX<'_>], out: 
     run::<F, 1, TOGETHER>(tiles, chunk, one.as_chunks().0, out, (many.len(), n), ahead);
 }
 
-/// Groups of T activations: number `first` and those behind it, of `n`.
+/// Groups of T activations: number `first` and those behind it, of `n`; those before it are of [`TOGETHER`].
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
 #[inline]
 fn run<F: Format, const T: usize, const RUN: usize>(
@@ -628,7 +632,7 @@ fn signed_four<const T: usize>(tile: &Tile, x: &Codes<'_, T>, four: usize, sums:
         }
         for t in 0..T {
             // SAFETY: a four is below 64, and of signed codes 128 are arranged.
-            let x = unsafe { x.words.code(between(2 * four + pair), t) };
+            let x = unsafe { x.words.code(slot(2 * four + pair), t) };
             for half in 0..2 {
                 sums[t][half] = _mm256_add_epi32(sums[t][half], _mm256_madd_epi16(w[half], x));
             }
