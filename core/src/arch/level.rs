@@ -55,17 +55,27 @@ impl Kind {
     }
 }
 
+/// Into which of its caches a processor is best asked to bring weights ahead of their use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// The second-level cache.
+    Second,
+    /// The first-level cache.
+    First,
+    /// First into the second, then into the first.
+    Both,
+}
+
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
     kind: Kind,
-    /// [`Level::near`]
-    near: bool,
+    ask: Ask,
 }
 
 impl Level {
     /// The specification, everywhere.
-    pub const SCALAR: Self = Self { kind: Kind::Scalar, near: false };
+    pub const SCALAR: Self = Self { kind: Kind::Scalar, ask: Ask::Second };
 
     /// The best that this processor and its operating system offer, found by the processor's own instructions.
     pub fn detect() -> Self {
@@ -91,10 +101,10 @@ impl Level {
             _ => false,
         };
         #[cfg(target_arch = "x86_64")]
-        let near = has && super::x86_64::near();
+        let ask = super::x86_64::ask();
         #[cfg(not(target_arch = "x86_64"))]
-        let near = false;
-        has.then_some(Self { kind, near })
+        let ask = Ask::Second;
+        has.then_some(Self { kind, ask })
     }
 
     /// Which it is.
@@ -102,10 +112,10 @@ impl Level {
         self.kind
     }
 
-    /// Whether what will be read is best asked for where it is nearest, in the first-level cache.
+    /// Where weights are asked for.
     #[cfg(target_arch = "x86_64")]
-    pub(super) const fn near(self) -> bool {
-        self.near
+    pub(super) const fn ask(self) -> Ask {
+        self.ask
     }
 
     /// Runs `work`, compiled for this level's instructions as far as it is inlined: its loops use their full width.

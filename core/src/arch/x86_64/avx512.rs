@@ -26,7 +26,7 @@ use super::bytes::{load128, unit_factor};
 use super::in_order::{self, FOUR, Fours};
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Work};
-use crate::arch::level::Level;
+use crate::arch::level::{Ask, Level};
 use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
@@ -202,7 +202,7 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
         #[inline(always)]
         || {
             let multiples = tile::multiples::<F>(work.x.len());
-            integer::block(Avx512::<F> { multiples, near: level.near(), format: PhantomData }, work, columns);
+            integer::block(Avx512::<F> { multiples, ask: level.ask(), format: PhantomData }, work, columns);
         },
     );
 }
@@ -212,8 +212,7 @@ fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>
 struct Avx512<F> {
     /// [`tile::multiples`]
     multiples: bool,
-    /// [`Level::near`]
-    near: bool,
+    ask: Ask,
     format: PhantomData<F>,
 }
 
@@ -226,9 +225,10 @@ impl<F: Format> Isa for Avx512<F> {
         // SAFETY: AVX-512 is there: this type's contract.
         unsafe {
             // Where codes are looked up, that is what takes the time, and memory waits.
-            match self.near && !F::LOOKED_UP {
-                true => few::<F, T, true>(work, x, columns),
-                false => few::<F, T, false>(work, x, columns),
+            match self.ask {
+                Ask::Both if !F::LOOKED_UP => few::<F, T, { Ask::Both as usize }>(work, x, columns),
+                Ask::First if !F::LOOKED_UP => few::<F, T, { Ask::First as usize }>(work, x, columns),
+                _ => few::<F, T, { Ask::Second as usize }>(work, x, columns),
             }
         }
     }
@@ -279,9 +279,9 @@ impl<F: Format> Isa for Avx512<F> {
 
 /// [`Isa::few`].
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn few<F: Format, const T: usize, const NEAR: bool>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+fn few<F: Format, const T: usize, const ASK: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
     // SAFETY: AVX-512 is there, as for this function.
-    unsafe { in_order::few::<Avx512<F>, T, NEAR>(work, x, columns) }
+    unsafe { in_order::few::<Avx512<F>, T, ASK>(work, x, columns) }
 }
 
 impl<F: Format> Fours for Avx512<F> {

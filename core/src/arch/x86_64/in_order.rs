@@ -16,10 +16,9 @@ pub(super) const FOUR: usize = 4;
 /// Fours of activations' chunks that are prepared before the rows that meet them: one activation of 8,192 values.
 const PREPARED: usize = 8;
 
-/// Bytes by which weights are asked for ahead of their use: what the memory's latency and rate make. The hardware's own
-/// prefetchers stop at the end of a page. For the second-level cache, or where they are asked for near, for the first;
-/// which of the two is known to the compiler: a branch for each four costs what asking gains.
-const AHEAD: [usize; 2] = [16 << 10, 8 << 10];
+/// By [`Ask`], the bytes by which weights are asked for ahead of their use: in the second-level cache and in the first, 0
+/// where not at all. What the memory's latency and rate make; the hardware's own prefetchers stop at the end of a page.
+const AHEAD: [[usize; 2]; 3] = [[16 << 10, 0], [0, 8 << 10], [16 << 10, 4 << 10]];
 
 /// A level's part, for one type of weights: four chunks against activations.
 pub(super) trait Fours {
@@ -69,12 +68,13 @@ pub(super) trait Fours {
     unsafe fn add_up(pending: Self::Pending) -> __m128;
 }
 
-/// [`Isa::few`](crate::arch::integer::Isa::few); NEAR as [`Level::near`](crate::arch::level::Level::near) has it.
+/// [`Isa::few`](crate::arch::integer::Isa::few); ASK is [`Level::ask`](crate::arch::level::Level::ask), known to
+/// the compiler: a branch for each four costs what asking gains.
 ///
 /// # Safety
 /// Only where the level's instructions are.
 #[inline(always)]
-pub(super) unsafe fn few<F: Fours, const T: usize, const NEAR: bool>(
+pub(super) unsafe fn few<F: Fours, const T: usize, const ASK: usize>(
     work: &Work<'_>,
     x: &[RowX<'_>; T],
     columns: &mut Columns<'_>,
@@ -112,7 +112,7 @@ pub(super) unsafe fn few<F: Fours, const T: usize, const NEAR: bool>(
             // SAFETY: as above.
             unsafe {
                 if whole {
-                    add_whole::<F, T, NEAR>(&chunks[row * in_row + start..][..rows * len], prepared, sums, columns);
+                    add_whole::<F, T, ASK>(&chunks[row * in_row + start..][..rows * len], prepared, sums, columns);
                 } else {
                     add_unpacked::<F, T>(work, prepared, sums, columns);
                 }
@@ -126,13 +126,13 @@ pub(super) unsafe fn few<F: Fours, const T: usize, const NEAR: bool>(
 /// # Safety
 /// Only where the level's instructions are.
 #[inline(always)]
-unsafe fn add_whole<F: Fours, const T: usize, const NEAR: bool>(
+unsafe fn add_whole<F: Fours, const T: usize, const ASK: usize>(
     chunks: &[F::Chunk],
     prepared: &[[F::Prepared; T]],
     mut sums: Sums<T>,
     columns: &mut Columns<'_>,
 ) {
-    let ahead = AHEAD[usize::from(NEAR)] / size_of::<[F::Chunk; FOUR]>().max(1);
+    let [second, first] = AHEAD[ASK].map(|bytes| bytes / size_of::<[F::Chunk; FOUR]>().max(1));
     let (fours, rest) = chunks.as_chunks::<FOUR>();
     let Some(&chunk) = chunks.first() else { return };
     // The last four, of which some is forgotten.
@@ -155,12 +155,15 @@ unsafe fn add_whole<F: Fours, const T: usize, const NEAR: bool>(
         }
         pending = next;
         // Not past the end: others may be about to read what lies there.
-        if let Some(ahead) = fours.get(i + ahead) {
-            if NEAR {
-                prefetch::<_MM_HINT_T0, _>(ahead);
-            } else {
-                prefetch::<_MM_HINT_T1, _>(ahead);
-            }
+        if first > 0
+            && let Some(ahead) = fours.get(i + first)
+        {
+            prefetch::<_MM_HINT_T0, _>(ahead);
+        }
+        if second > 0
+            && let Some(ahead) = fours.get(i + second)
+        {
+            prefetch::<_MM_HINT_T1, _>(ahead);
         }
         x = if x + 1 < prepared.len() { x + 1 } else { 0 };
     }

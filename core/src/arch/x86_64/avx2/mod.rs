@@ -16,7 +16,7 @@ use super::bytes::{load256, unit_factor};
 use super::in_order::{self, FOUR, Fours};
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Tile, Work, raise};
-use crate::arch::level::Level;
+use crate::arch::level::{Ask, Level};
 use crate::dtype::DType;
 use crate::quant;
 use core::arch::x86_64::*;
@@ -153,6 +153,8 @@ trait Format: Copy {
     /// Whether signs lie apart from the codes. Few activations take them on, in the codes' stead.
     const APART: bool =
         matches!(Self::DTYPE, DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S);
+    /// Whether codes come from a codebook: that is what takes the time, and memory waits.
+    const LOOKED_UP: bool = Self::APART || matches!(Self::DTYPE, DType::IQ1_S | DType::IQ1_M);
     /// Whether sums of eight products fit sixteen bits, with blocks of 32 whose scales and offsets are integers: Q4_K, Q5_K.
     const SHORT: bool = Self::WIDE && Self::UNITS && Self::OFFSET && Self::TOP * 127 * 8 <= 0x7fff;
     /// Whether [`Format::halves`] is there.
@@ -198,13 +200,16 @@ trait Format: Copy {
 fn run<F: Format>(level: Level, _: F, work: &Work<'_>, columns: &mut Columns<'_>) {
     level.vectorize(
         #[inline(always)]
-        || integer::block(Avx2::<F>(PhantomData), work, columns),
+        || integer::block(Avx2::<F> { ask: level.ask(), format: PhantomData }, work, columns),
     );
 }
 
 /// Only to be used inside [`vectorize`].
 #[derive(Clone, Copy)]
-struct Avx2<F>(PhantomData<F>);
+struct Avx2<F> {
+    ask: Ask,
+    format: PhantomData<F>,
+}
 
 impl<F: Format> Isa for Avx2<F> {
     type Tile = Tile;
@@ -213,7 +218,13 @@ impl<F: Format> Isa for Avx2<F> {
     #[inline(always)]
     fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
         // SAFETY: AVX2 is there: this type's contract.
-        unsafe { few::<F, T>(work, x, columns) }
+        unsafe {
+            // Asking in the first-level cache alone was no faster with these instructions.
+            match self.ask {
+                Ask::Both if !F::LOOKED_UP => few::<F, T, { Ask::Both as usize }>(work, x, columns),
+                _ => few::<F, T, { Ask::Second as usize }>(work, x, columns),
+            }
+        }
     }
 
     #[inline(always)]
@@ -244,9 +255,9 @@ impl<F: Format> Isa for Avx2<F> {
 
 /// [`Isa::few`].
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c")]
-fn few<F: Format, const T: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
+fn few<F: Format, const T: usize, const ASK: usize>(work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
     // SAFETY: AVX2 is there, as for this function.
-    unsafe { in_order::few::<Avx2<F>, T, false>(work, x, columns) }
+    unsafe { in_order::few::<Avx2<F>, T, ASK>(work, x, columns) }
 }
 
 impl<F: Format> Fours for Avx2<F> {
