@@ -310,6 +310,7 @@ impl Bench {
         match dtype {
             DType::F32 => data = values.into_iter().flat_map(f32::to_le_bytes).collect(),
             DType::BF16 => data = values.into_iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_le_bytes()).collect(),
+            DType::MXFP4 => data.chunks_mut(17).for_each(|block| block[0] = 120 + block[0] % 16),
             _ => {}
         }
         // Bell-shaped, as activations are.

@@ -55,6 +55,23 @@ pub(super) const fn raise(dtype: DType) -> i8 {
     }
 }
 
+/// The largest code, raised; 255 where codes cannot be.
+pub(super) const fn top(dtype: DType) -> i32 {
+    match dtype {
+        DType::Q2_K => 3,
+        DType::Q3_K => 7,
+        DType::Q4_0 | DType::Q4_1 | DType::Q4_K => 15,
+        DType::IQ1_S | DType::IQ1_M => 18,
+        DType::MXFP4 | DType::FP4_E2M1 => 24,
+        DType::IQ3_S => 30,
+        DType::Q5_0 | DType::Q5_1 | DType::Q5_K => 31,
+        DType::Q6_K => 63,
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 86,
+        DType::IQ3_XXS => 124,
+        _ => 255,
+    }
+}
+
 /// The sum of products of each 16 weights of a chunk.
 #[derive(Clone, Copy)]
 #[repr(align(64))]

@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI.
 //!
-//! `vpdpbusd` multiplies unsigned by signed bytes: signed weights go in as code + 128 (the sign bit flipped), and 128
-//! times the sum of the activations comes off again.
+//! `vpdpbusd` multiplies unsigned by signed bytes: signed weights go in raised by [`Format::RAISE`], and that times the sum of
+//! the activations comes off again.
 #![allow(clippy::needless_range_loop, reason = "see `each`")]
 
 /// `[value of 0, value of 1, ...]` by a plain loop: closures that adapters like `map` and `from_fn` call, and iterators
@@ -25,7 +25,7 @@ mod weights;
 use super::bytes::{load128, unit_factor};
 use super::in_order::{self, FOUR, Fours};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Work};
+use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Work, raise, top};
 use crate::arch::level::{Ask, Level};
 use crate::dtype::DType;
 use crate::quant;
@@ -156,6 +156,18 @@ trait Format: Copy {
     const DTYPE: DType;
     const FORM: Form = Form::of(Self::DTYPE);
     const WIDE: bool = quant::sub_block(Self::DTYPE) == 32;
+    /// What makes codes unsigned: no more than that if sums are to fit sixteen bits, else 128, the sign bit flipped.
+    const RAISE: i32 = match Self::DTYPE {
+        dtype @ (DType::Q3_K | DType::Q4_0 | DType::Q5_0 | DType::Q6_K | DType::MXFP4 | DType::FP4_E2M1) => {
+            raise(dtype) as i32
+        }
+        _ if Self::FORM.offset => 0,
+        _ => 128,
+    };
+    /// The largest code that goes in.
+    const TOP: i32 = if Self::RAISE == 128 { 255 } else { top(Self::DTYPE) };
+    /// Whether sums of eight products fit sixteen bits, where blocks are of 32 and their scales f32.
+    const EIGHTS: bool = Self::WIDE && !Self::FORM.units && Self::TOP * 127 * 8 <= 0x7fff;
     /// Whether codes come from a codebook: too much work to stand in the midst of products, where it would take the
     /// registers that those need.
     const LOOKED_UP: bool = false;
@@ -246,7 +258,7 @@ impl<F: Format> Isa for Avx512<F> {
                     tile::place::<F>(r, F::scales(chunk), placed);
                 }
                 None => {
-                    let w = weights::generic(row, start, len);
+                    let w = weights::generic::<F>(row, start, len);
                     store_codes(w.codes, &mut placed.codes[r]);
                     tile::place::<F>(r, w.scales, placed);
                 }
@@ -313,7 +325,7 @@ impl<F: Format> Fours for Avx512<F> {
     #[inline(always)]
     unsafe fn unpack(row: Row<'_>, start: usize, len: usize) -> Weights {
         // SAFETY: AVX-512 is there: this function's contract.
-        unsafe { weights::generic(row, start, len) }
+        unsafe { weights::generic::<F>(row, start, len) }
     }
 
     #[inline(always)]
@@ -364,6 +376,15 @@ fn add_pairs_64(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
 }
 
+/// In each lane a0 + a1, a2 + a3, b0 + b1, b2 + b3.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add_neighbours(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (_mm512_castsi512_ps(a), _mm512_castsi512_ps(b));
+    let (even, odd) = (_mm512_shuffle_ps::<0b10_00_10_00>(a, b), _mm512_shuffle_ps::<0b11_01_11_01>(a, b));
+    _mm512_add_epi32(_mm512_castps_si512(even), _mm512_castps_si512(odd))
+}
+
 /// Four chunks of one activation, in the order in which the weights meet them.
 #[derive(Clone, Copy)]
 struct Prepared {
@@ -371,7 +392,7 @@ struct Prepared {
     /// As [`beside`] has them, f32; with units their multiples, i32, or of a [`Format::SHORT`] type in the first vector i16,
     /// eight a chunk.
     scales: [__m512i; FOUR],
-    /// 128 times the sums of the codes, for types whose codes were raised.
+    /// [`Format::RAISE`] times the sums of the codes, for types whose codes were raised.
     raised: [__m512i; FOUR],
     /// The sums times the scales or multiples, for types with offsets; of a [`Format::SHORT`] type of blocks' first halves,
     /// and in the second vector of their second, i16, eight a chunk.
@@ -421,7 +442,7 @@ impl Prepared {
         }
         let codes = each!(i in [zeros; FOUR] => if F::WIDE { halves(codes[i]) } else { codes[i] });
         let (scales, sums) = (beside(F::WIDE, scales), beside(F::WIDE, sums));
-        let raised = each!(i in zeros => _mm512_slli_epi32::<7>(sums[i]));
+        let raised = each!(i in zeros => _mm512_mullo_epi32(sums[i], _mm512_set1_epi32(F::RAISE)));
         let sums = each!(i in zeros => if F::FORM.units {
             _mm512_mullo_epi32(scales[i], sums[i])
         } else {
@@ -591,7 +612,13 @@ unsafe fn products<F: Format, const T: usize>(
             for i in 0..n {
                 let sums = if F::WIDE {
                     let ([a, b], [c, d]) = (sums[t][2 * i], sums[t][2 * i + 1]);
-                    add_pairs_64(add_pairs_32(a, b), add_pairs_32(c, d))
+                    if F::EIGHTS {
+                        let one = _mm512_set1_epi16(1);
+                        let first = _mm512_madd_epi16(_mm512_packs_epi32(a, b), one);
+                        add_neighbours(first, _mm512_madd_epi16(_mm512_packs_epi32(c, d), one))
+                    } else {
+                        add_pairs_64(add_pairs_32(a, b), add_pairs_32(c, d))
+                    }
                 } else {
                     sums[t][i][0]
                 };

@@ -3,6 +3,7 @@
 use crate::arch::integer::Ahead;
 use crate::dtype::DType;
 use core::arch::x86_64::*;
+use core::hint::black_box;
 
 /// Asks for these lines.
 #[inline(always)]
@@ -46,12 +47,11 @@ pub(super) fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> 
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(super) fn e8m0s(blocks: &[[u8; 17]; 8]) -> __m256 {
-    let mut twos = [_mm_setzero_si128(); 4];
-    for (i, two) in twos.iter_mut().enumerate() {
-        *two = _mm_unpacklo_epi8(load128(&blocks[2 * i], 0), load128(&blocks[2 * i + 1], 0));
+    let mut e = 0;
+    for (i, block) in blocks.iter().enumerate() {
+        e |= u64::from(block[0]) << (8 * i);
     }
-    let [a, b, c, d] = twos;
-    let e = _mm256_cvtepu8_epi32(_mm_unpacklo_epi32(_mm_unpacklo_epi16(a, b), _mm_unpacklo_epi16(c, d)));
+    let e = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(black_box(e).cast_signed()));
     // 2^(e - 127) / 2: e = 0 is a subnormal, e = 255 is NaN.
     let bits = _mm256_max_epi32(_mm256_slli_epi32::<23>(e), _mm256_set1_epi32(1 << 22));
     let nan = _mm256_cmpeq_epi32(e, _mm256_set1_epi32(255));

@@ -15,7 +15,7 @@ mod weights;
 use super::bytes::{load256, unit_factor};
 use super::in_order::{self, FOUR, Fours};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Tile, Work, raise};
+use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Tile, Work, raise, top};
 use crate::arch::level::{Ask, Level};
 use crate::dtype::DType;
 use crate::quant;
@@ -38,7 +38,7 @@ pub(crate) unsafe fn vectorize<R>(work: impl FnOnce() -> R) -> R {
 pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
         ($(
-            $dtype:ident up to $top:literal: $codes:path, $scales:path
+            $dtype:ident: $codes:path, $scales:path
             $(where words = $words:path)? $(where halves = $halves:path)?
         ),+ $(,)?) => {
             match work.weights.dtype() {
@@ -47,7 +47,6 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                     struct Known;
                     impl Format for Known {
                         const DTYPE: DType = DType::$dtype;
-                        const TOP: i32 = $top;
                         type Chunk = [[u8; DType::$dtype.block().1]; CHUNK / DType::$dtype.block().0];
 
                         #[inline(always)]
@@ -93,7 +92,6 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                     struct Unpacked;
                     impl Format for Unpacked {
                         const DTYPE: DType = DType::FP4_E2M1;
-                        const TOP: i32 = 24;
                         type Chunk = [u8; 0];
 
                         fn chunks(_: &[u8]) -> &[Self::Chunk] {
@@ -117,26 +115,26 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     }
     use weights::{iq, k, of_32};
     by_type!(
-        Q4_0 up to 15: of_32::q4_0, of_32::scales where halves = of_32::q4_0_halves,
-        Q4_1 up to 15: of_32::q4_1, of_32::scales_offsets where halves = of_32::q4_1_halves,
-        Q5_0 up to 31: of_32::q5_0, of_32::scales,
-        Q5_1 up to 31: of_32::q5_1, of_32::scales_offsets,
-        Q8_0 up to 255: of_32::q8_0, of_32::scales,
-        Q2_K up to 3: k::q2_k, k::q2_k_scales,
-        Q3_K up to 7: k::q3_k, k::q3_k_scales,
-        Q4_K up to 15: k::q4_k, k::scales_offsets where words = k::words,
-        Q5_K up to 31: k::q5_k, k::scales_offsets where words = k::words,
-        Q6_K up to 63: k::q6_k, k::q6_k_scales,
-        IQ1_S up to 18: iq::iq1_s, iq::iq1_s_scales,
-        IQ1_M up to 18: iq::iq1_m, iq::iq1_m_scales,
-        IQ2_XXS up to 86: iq::iq2_xxs, iq::iq2_xxs_scales,
-        IQ2_XS up to 86: iq::iq2_xs, iq::iq2_xs_scales,
-        IQ2_S up to 86: iq::iq2_s, iq::iq2_s_scales,
-        IQ3_XXS up to 124: iq::iq3_xxs, iq::iq3_xxs_scales,
-        IQ3_S up to 30: iq::iq3_s, iq::iq3_s_scales,
-        IQ4_NL up to 255: of_32::iq4_nl, of_32::scales,
-        IQ4_XS up to 255: iq::iq4_xs, iq::iq4_xs_scales,
-        MXFP4 up to 24: of_32::mxfp4, of_32::mxfp4_scales where halves = of_32::mxfp4_halves,
+        Q4_0: of_32::q4_0, of_32::scales where halves = of_32::q4_0_halves,
+        Q4_1: of_32::q4_1, of_32::scales_offsets where halves = of_32::q4_1_halves,
+        Q5_0: of_32::q5_0, of_32::scales,
+        Q5_1: of_32::q5_1, of_32::scales_offsets,
+        Q8_0: of_32::q8_0, of_32::scales,
+        Q2_K: k::q2_k, k::q2_k_scales,
+        Q3_K: k::q3_k, k::q3_k_scales,
+        Q4_K: k::q4_k, k::scales_offsets where words = k::words,
+        Q5_K: k::q5_k, k::scales_offsets where words = k::words,
+        Q6_K: k::q6_k, k::q6_k_scales,
+        IQ1_S: iq::iq1_s, iq::iq1_s_scales,
+        IQ1_M: iq::iq1_m, iq::iq1_m_scales,
+        IQ2_XXS: iq::iq2_xxs, iq::iq2_xxs_scales,
+        IQ2_XS: iq::iq2_xs, iq::iq2_xs_scales,
+        IQ2_S: iq::iq2_s, iq::iq2_s_scales,
+        IQ3_XXS: iq::iq3_xxs, iq::iq3_xxs_scales,
+        IQ3_S: iq::iq3_s, iq::iq3_s_scales,
+        IQ4_NL: of_32::iq4_nl, of_32::scales,
+        IQ4_XS: iq::iq4_xs, iq::iq4_xs_scales,
+        MXFP4: of_32::mxfp4, of_32::mxfp4_scales where halves = of_32::mxfp4_halves,
     );
 }
 
@@ -144,7 +142,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
 trait Format: Copy {
     const DTYPE: DType;
     /// The largest raised code; above 127 codes are signed and not raised.
-    const TOP: i32;
+    const TOP: i32 = top(Self::DTYPE);
     const WIDE: bool = quant::sub_block(Self::DTYPE) == 32;
     const OFFSET: bool = quant::has_offset(Self::DTYPE);
     const SIGNED: bool = Self::TOP > 127;

@@ -3,7 +3,7 @@
 use super::super::bytes::unit_factor;
 use super::super::in_order::FOUR;
 use super::weights::k;
-use super::{Format, Prepared, add_pairs_64, quarter_sums};
+use super::{Format, Prepared, add_neighbours, add_pairs_64, quarter_sums};
 use core::arch::x86_64::*;
 
 /// Four chunks against one activation, before their sums are added up; of types that are not [`Format::SHORT`] after it.
@@ -84,12 +84,9 @@ impl Pending {
         if !F::SHORT {
             return self.done;
         }
-        let [ab, cd] = [_mm512_castsi512_ps(self.sums[0]), _mm512_castsi512_ps(self.sums[1])];
-        let even = _mm512_castps_si512(_mm512_shuffle_ps::<0b10_00_10_00>(ab, cd));
-        let odd = _mm512_castps_si512(_mm512_shuffle_ps::<0b11_01_11_01>(ab, cd));
         // In every lane a sum a chunk; of the offsets in lane i four sums of chunk i. Two of each, and the other two: first
         // the chunks' own.
-        let (sums, offsets) = (_mm512_add_epi32(even, odd), self.offsets);
+        let (sums, offsets) = (add_neighbours(self.sums[0], self.sums[1]), self.offsets);
         let two = _mm512_setr_epi32(0, 1, 2, 3, 16, 20, 24, 28, 4, 5, 6, 7, 17, 21, 25, 29);
         let others = _mm512_setr_epi32(8, 9, 10, 11, 18, 22, 26, 30, 12, 13, 14, 15, 19, 23, 27, 31);
         let all = _mm512_add_epi32(

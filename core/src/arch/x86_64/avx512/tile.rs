@@ -304,7 +304,7 @@ fn leaf<F: Format, const R: usize, const T: usize>(
     let mut sums = [[_mm512_setzero_si512(); T]; R];
     if !F::FORM.offset {
         for t in 0..T {
-            let raised = _mm512_madd_epi16(_mm512_set1_epi16(-128), of_halves(&x[t].of.sums, b));
+            let raised = _mm512_madd_epi16(_mm512_set1_epi16(-F::RAISE as i16), of_halves(&x[t].of.sums, b));
             for r in 0..R {
                 sums[r][t] = raised;
             }
@@ -418,7 +418,8 @@ fn of_units<F: Format, const R: usize, const T: usize, const MULTIPLES: bool>(
             let x_unit = _mm512_set1_ps(x[t].of.unit);
             if !F::FORM.offset {
                 // The sums before and after may pass i32 and come back.
-                sums[r][t] = _mm512_sub_epi32(sums[r][t], _mm512_slli_epi32::<7>(pair_sums[r][t]));
+                let raised = _mm512_mullo_epi32(pair_sums[r][t], _mm512_set1_epi32(F::RAISE));
+                sums[r][t] = _mm512_sub_epi32(sums[r][t], raised);
             }
             products[r][t] = _mm512_mul_ps(_mm512_mul_ps(unit, x_unit), _mm512_cvtepi32_ps(sums[r][t]));
             if F::FORM.offset {

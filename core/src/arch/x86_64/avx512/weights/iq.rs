@@ -117,7 +117,7 @@ pub(in super::super) fn iq4_xs([block]: &[[u8; 136]; 1]) -> Codes {
     let (a, b) = (load512(&packed[0]), load512(&packed[1]));
     let [even_first, even_second] = nibbles(_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b));
     let [odd_first, odd_second] = nibbles(_mm512_shuffle_i64x2::<0b11_01_11_01>(a, b));
-    of_table(&iq4_nl::VALUES, [even_first, even_second, odd_first, odd_second])
+    of_table(&iq4_nl::VALUES, -128, [even_first, even_second, odd_first, odd_second])
 }
 
 #[target_feature(enable = "avx2,bmi2,avx512f")]

@@ -1,8 +1,6 @@
 //! The K types.
 
-use super::{
-    Codes, Scales, Words, eight, in_lanes, load128, load256_at, load512, nibbles, plus, plus_where, u16_at, u32_at,
-};
+use super::{Codes, Scales, Words, eight, in_lanes, load128, load256_at, load512, nibbles, plus_where, u16_at, u32_at};
 use crate::arch::x86_64::bytes::{self, q4_k_scales};
 use core::arch::x86_64::*;
 
@@ -114,9 +112,7 @@ pub(in super::super) fn q2_k_scales([block]: &[[u8; 84]; 1]) -> Scales {
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn q3_k([block]: &[[u8; 110]; 1]) -> Codes {
-    let codes = plus_where(two_bits(&block[32..96]), bits(load256_at(block, 0)), 4);
-    // minus 4, plus 128
-    plus(codes, 124)
+    plus_where(two_bits(&block[32..96]), bits(load256_at(block, 0)), 4)
 }
 
 #[target_feature(enable = "avx2,avx512f")]
@@ -153,16 +149,20 @@ pub(in super::super) fn q5_k([block]: &[[u8; 176]; 1]) -> Codes {
 #[inline]
 pub(in super::super) fn q6_k([block]: &[[u8; 210]; 1]) -> Codes {
     let low = block.as_chunks::<64>().0;
-    let high = two_bits(&block[128..192]);
-    let codes = each!(i in [_mm512_setzero_si512(); 4] => {
-        // Of each half's 64 bytes the low nibbles, then the high ones.
-        let packed = load512(&low[i / 2]);
-        let packed = if i % 2 == 0 { packed } else { _mm512_srli_epi16::<4>(packed) };
-        let low = _mm512_and_si512(packed, _mm512_set1_epi8(15));
-        _mm512_or_si512(low, _mm512_slli_epi16::<4>(high[i]))
-    });
-    // minus 32, plus 128
-    plus(codes, 96)
+    each!(i in [_mm512_setzero_si512(); 4] => {
+        // Of each half's 64 bytes the low nibbles, then the high ones; of its 32 bytes all first pairs of bits, all second,
+        // and so on. No bit that is kept crosses a byte as it moves.
+        let pairs = _mm512_broadcast_i64x4(load256_at(block, 128 + 32 * (i / 2)));
+        let (low, high) = if i % 2 == 0 {
+            (load512(&low[i / 2]), _mm512_sllv_epi64(pairs, _mm512_setr_epi64(4, 4, 4, 4, 2, 2, 2, 2)))
+        } else {
+            let low = _mm512_srli_epi16::<4>(load512(&low[i / 2]));
+            (low, _mm512_srlv_epi64(pairs, _mm512_setr_epi64(0, 0, 0, 0, 2, 2, 2, 2)))
+        };
+        // high where a bit of 0x30 is set, else low
+        let code = _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(0x30), high, low);
+        _mm512_and_si512(code, _mm512_set1_epi8(0x3f))
+    })
 }
 
 #[target_feature(enable = "avx2,avx512f")]

@@ -5,8 +5,8 @@ pub(super) mod k;
 pub(super) mod of_32;
 
 use super::super::bytes::{load128, load256_at, u16_at, u32_at, u64_at};
+use super::Format;
 use crate::arch::integer::Row;
-use crate::quant;
 use core::arch::x86_64::*;
 
 /// 256 weights.
@@ -24,7 +24,7 @@ impl Weights {
     };
 }
 
-/// 256 codes, unsigned: raised by 128 where the type's own are signed. Blocks of 16 one after another; blocks of 32 as
+/// 256 codes, unsigned: raised by [`Format::RAISE`] where the type's own are signed. Blocks of 16 one after another; blocks of 32 as
 /// [`halves`] puts them.
 pub(super) type Codes = [__m512i; 4];
 
@@ -138,11 +138,11 @@ pub(super) fn by_lane() -> __m512i {
 
 /// Columns `start..start + len` of a type without units; those with units have whole chunks alone, and do not come here.
 #[target_feature(enable = "avx2,bmi1,bmi2,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn generic(row: Row<'_>, start: usize, len: usize) -> Weights {
+pub(super) fn generic<F: Format>(row: Row<'_>, start: usize, len: usize) -> Weights {
     let w = row.unpack(start, len);
-    let flip = if quant::has_offset(row.dtype) { 0 } else { -128 };
     let codes = w.codes.as_chunks::<64>().0;
-    let codes = each!(i in [_mm512_setzero_si512(); 4] => _mm512_xor_si512(load512(&codes[i]), _mm512_set1_epi8(flip)));
+    let raise = _mm512_set1_epi8(F::RAISE as i8);
+    let codes = each!(i in [_mm512_setzero_si512(); 4] => _mm512_add_epi8(load512(&codes[i]), raise));
     // Each value is there twice.
     let even = |v| {
         // SAFETY: sixteen values are read.
@@ -200,13 +200,6 @@ fn nibbles(packed: __m512i) -> [__m512i; 2] {
     [_mm512_and_si512(packed, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(packed), mask)]
 }
 
-/// `codes`, all plus `value`.
-#[target_feature(enable = "avx512f,avx512bw")]
-#[inline]
-fn plus(codes: Codes, value: i8) -> Codes {
-    each!(i in [_mm512_setzero_si512(); 4] => _mm512_add_epi8(codes[i], _mm512_set1_epi8(value)))
-}
-
 /// `codes`, plus `value` where a bit is set.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
@@ -214,13 +207,13 @@ fn plus_where(codes: Codes, bits: [u64; 4], value: i8) -> Codes {
     each!(i in [_mm512_setzero_si512(); 4] => _mm512_mask_add_epi8(codes[i], bits[i], codes[i], _mm512_set1_epi8(value)))
 }
 
-/// The table's values, raised by 128, at each of `numbers` (below 16).
+/// The table's values, raised (-128 does as 128), at each of `numbers` (below 16).
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn of_table(table: &[i8; 16], numbers: Codes) -> Codes {
+fn of_table(table: &[i8; 16], raise: i8, numbers: Codes) -> Codes {
     // SAFETY: sixteen bytes are read.
     let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
-    let table = _mm512_xor_si512(_mm512_broadcast_i32x4(table), _mm512_set1_epi8(-128));
+    let table = _mm512_add_epi8(_mm512_broadcast_i32x4(table), _mm512_set1_epi8(raise));
     each!(i in [_mm512_setzero_si512(); 4] => _mm512_shuffle_epi8(table, numbers[i]))
 }
 

@@ -1,7 +1,9 @@
 //! Types whose blocks are 32 weights, each with a scale of its own: eight blocks are a chunk.
 
 use super::super::super::bytes::{e8m0s, f16s};
-use super::{Codes, Scales, load128, nibbles, of_table, plus, plus_where, u16_at};
+use super::{Codes, Scales, load128, nibbles, of_table, plus_where, u16_at};
+use crate::arch::integer::raise;
+use crate::dtype::DType;
 use crate::quant::{fp4, iq4_nl};
 use core::arch::x86_64::*;
 
@@ -50,8 +52,7 @@ fn bits<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> [u64; 4] {
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn q4_0(blocks: &[[u8; 18]; 8]) -> Codes {
-    // minus 8, plus 128
-    plus(packed(blocks, 2), 120)
+    packed(blocks, 2)
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -63,8 +64,7 @@ pub(in super::super) fn q4_1(blocks: &[[u8; 20]; 8]) -> Codes {
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn q5_0(blocks: &[[u8; 22]; 8]) -> Codes {
-    // minus 16, plus 128
-    plus(plus_where(packed(blocks, 6), bits(blocks, 2), 16), 112)
+    plus_where(packed(blocks, 6), bits(blocks, 2), 16)
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -84,13 +84,13 @@ pub(in super::super) fn q8_0(blocks: &[[u8; 34]; 8]) -> Codes {
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn iq4_nl(blocks: &[[u8; 18]; 8]) -> Codes {
-    of_table(&iq4_nl::VALUES, packed(blocks, 2))
+    of_table(&iq4_nl::VALUES, -128, packed(blocks, 2))
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn mxfp4(blocks: &[[u8; 17]; 8]) -> Codes {
-    of_table(&fp4::DOUBLED, packed(blocks, 1))
+    of_table(&fp4::DOUBLED, raise(DType::MXFP4), packed(blocks, 1))
 }
 
 #[target_feature(enable = "avx2,avx512f")]
