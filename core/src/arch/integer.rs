@@ -56,6 +56,7 @@ pub(super) const fn raise(dtype: DType) -> i8 {
 }
 
 /// The largest code, raised; 255 where codes cannot be.
+#[cfg(target_arch = "x86_64")]
 pub(super) const fn top(dtype: DType) -> i32 {
     match dtype {
         DType::Q2_K => 3,
@@ -208,6 +209,7 @@ pub(super) trait Isa: Copy {
 /// memory ahead of its use do so beside the chunk's products, a few lines of the cache at a time: asked for all at once,
 /// they are so many that other loads have to wait, and rows are more streams than the hardware follows by itself.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "others are not asked"))]
 pub(super) struct Ahead<'a> {
     /// The first row.
     row: &'a [u8],
@@ -217,6 +219,7 @@ pub(super) struct Ahead<'a> {
     lines: (usize, usize),
 }
 
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "as above"))]
 impl<'a> Ahead<'a> {
     /// Rows `first..`; past the last row, that row.
     #[inline(always)]

@@ -57,6 +57,7 @@ impl Kind {
 
 /// Into which of its caches a processor is best asked to bring weights ahead of their use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "others are not asked"))]
 pub(super) enum Ask {
     /// The second-level cache.
     Second,
