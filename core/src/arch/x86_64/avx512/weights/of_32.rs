@@ -1,7 +1,7 @@
 //! Types whose blocks are 32 weights, each with a scale of its own: eight blocks are a chunk.
 
 use super::super::super::bytes::{e8m0s, f16s};
-use super::{Codes, Scales, load128, nibbles, of_table, plus_where, u16_at};
+use super::{Codes, Scales, load128, nibbles, of_table, plus_where};
 use crate::arch::integer::raise;
 use crate::dtype::DType;
 use crate::quant::{fp4, iq4_nl};
@@ -39,13 +39,16 @@ fn packed<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> Codes {
     [a, b, c, d]
 }
 
-/// 32 bits at `at` in each block, one a weight.
-#[inline(always)]
+/// 32 bits at `at` in each block, one a weight, in the order of [`packed`].
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
 fn bits<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> [u64; 4] {
+    let bit_of_byte = _mm512_set1_epi64(0x8040_2010_0804_0201_u64.cast_signed());
     each!(i in [0; 4] => {
-        let at = at + 2 * (i % 2);
-        let bits = |j: usize| u64::from(u16_at(&blocks[2 * j + i / 2], at)) << (16 * j);
-        bits(0) | bits(1) | bits(2) | bits(3)
+        // Two bytes are of a block's first half, two of its second: each eight times.
+        let order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
+        let order = _mm512_add_epi8(order, _mm512_set1_epi8(2 * (i % 2) as i8));
+        _mm512_test_epi8_mask(_mm512_shuffle_epi8(sixteens(blocks, i / 2, at), order), bit_of_byte)
     })
 }
 
