@@ -55,9 +55,8 @@ pub(super) const fn raise(dtype: DType) -> i8 {
     }
 }
 
-/// The largest code, raised; 255 where codes cannot be.
-#[cfg(target_arch = "x86_64")]
-pub(super) const fn top(dtype: DType) -> i32 {
+/// The largest magnitude of a code, as raised.
+pub(super) const fn largest(dtype: DType) -> i32 {
     match dtype {
         DType::Q2_K => 3,
         DType::Q3_K => 7,
@@ -69,8 +68,15 @@ pub(super) const fn top(dtype: DType) -> i32 {
         DType::Q6_K => 63,
         DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 86,
         DType::IQ3_XXS => 124,
-        _ => 255,
+        _ => 128,
     }
+}
+
+/// Whether codes come from a codebook: too much work to stand in the midst of products.
+#[cfg(target_arch = "x86_64")]
+pub(super) const fn looked_up(dtype: DType) -> bool {
+    use DType::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
+    matches!(dtype, IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S)
 }
 
 /// The sum of products of each 16 weights of a chunk.

@@ -63,7 +63,7 @@ pub(super) enum Ask {
     Second,
     /// The first-level cache.
     First,
-    /// First into the second, then into the first.
+    /// Both, one after the other: the second-level cache a long way ahead, the first-level cache when it is near.
     Both,
 }
 

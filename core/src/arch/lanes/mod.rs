@@ -15,7 +15,7 @@ use super::wasm32 as v;
 use super::disjoint::Columns;
 use super::integer::{
     self, Ahead, CHUNK, ChunkX, Form, Isa, Number, Outputs, Placed, ROWS, Row, RowX, SIDE_BY_SIDE, Tile, Work, chunks,
-    raise,
+    largest, raise,
 };
 use crate::dtype::DType;
 use crate::quant;
@@ -100,23 +100,6 @@ pub(super) fn block<D: Dot, F: Dot>(work: &Work<'_>, columns: &mut Columns<'_>) 
         MXFP4 D: weights::mxfp4,
         FP4_E2M1 D: weights::none,
     );
-}
-
-/// The largest magnitude of a code, as raised.
-const fn largest(dtype: DType) -> i32 {
-    match dtype {
-        DType::Q2_K => 3,
-        DType::Q3_K => 7,
-        DType::Q4_0 | DType::Q4_1 | DType::Q4_K => 15,
-        DType::IQ1_S | DType::IQ1_M => 18,
-        DType::MXFP4 | DType::FP4_E2M1 => 24,
-        DType::IQ3_S => 30,
-        DType::Q5_0 | DType::Q5_1 | DType::Q5_K => 31,
-        DType::Q6_K => 63,
-        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => 86,
-        DType::IQ3_XXS => 124,
-        _ => 128,
-    }
 }
 
 /// A type of weights.

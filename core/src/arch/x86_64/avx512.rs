@@ -25,7 +25,9 @@ mod weights;
 use super::bytes::{load128, unit_factor};
 use super::in_order::{self, FOUR, Fours};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Work, raise, top};
+use crate::arch::integer::{
+    self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Work, largest, looked_up, raise,
+};
 use crate::arch::level::{Ask, Level};
 use crate::dtype::DType;
 use crate::quant;
@@ -50,7 +52,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
         ($(
             $dtype:ident: $codes:path, $scales:path
-                $(, LOOKED_UP = $looked_up:literal)? $(, LEFT = $left:literal: $left_codes:path)?;
+                $(, LEFT = $left:literal: $left_codes:path)?;
         )+) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
@@ -58,7 +60,6 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                     struct Known;
                     impl Format for Known {
                         const DTYPE: DType = DType::$dtype;
-                        $(const LOOKED_UP: bool = $looked_up;)?
                         $(const LEFT: i32 = $left;)?
                         type Chunk = [[u8; DType::$dtype.block().1]; CHUNK / DType::$dtype.block().0];
 
@@ -141,13 +142,13 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
         Q5_K: k::q5_k, k::q4_k_and_q5_k_scales;
         Q6_K: k::q6_k, k::q6_k_scales;
         IQ4_XS: iq::iq4_xs, iq::iq4_xs_scales;
-        IQ1_S: iq::iq1_s, iq::iq1_s_scales, LOOKED_UP = true;
-        IQ1_M: iq::iq1_m, iq::iq1_m_scales, LOOKED_UP = true;
-        IQ2_XXS: iq::iq2_xxs, iq::iq2_xxs_scales, LOOKED_UP = true;
-        IQ2_XS: iq::iq2_xs, iq::iq2_xs_scales, LOOKED_UP = true;
-        IQ2_S: iq::iq2_s, iq::iq2_s_scales, LOOKED_UP = true;
-        IQ3_XXS: iq::iq3_xxs, iq::iq3_xxs_scales, LOOKED_UP = true;
-        IQ3_S: iq::iq3_s, iq::iq3_s_scales, LOOKED_UP = true;
+        IQ1_S: iq::iq1_s, iq::iq1_s_scales;
+        IQ1_M: iq::iq1_m, iq::iq1_m_scales;
+        IQ2_XXS: iq::iq2_xxs, iq::iq2_xxs_scales;
+        IQ2_XS: iq::iq2_xs, iq::iq2_xs_scales;
+        IQ2_S: iq::iq2_s, iq::iq2_s_scales;
+        IQ3_XXS: iq::iq3_xxs, iq::iq3_xxs_scales;
+        IQ3_S: iq::iq3_s, iq::iq3_s_scales;
     );
 }
 
@@ -165,12 +166,12 @@ trait Format: Copy {
         _ => 128,
     };
     /// The largest code that goes in.
-    const TOP: i32 = if Self::RAISE == 128 { 255 } else { top(Self::DTYPE) };
+    const TOP: i32 = if Self::RAISE == 128 { 255 } else { largest(Self::DTYPE) };
     /// Whether sums of eight products fit sixteen bits, where blocks are of 32 and their scales f32.
     const EIGHTS: bool = Self::WIDE && !Self::FORM.units && Self::TOP * 127 * 8 <= 0x7fff;
     /// Whether codes come from a codebook: too much work to stand in the midst of products, where it would take the
     /// registers that those need.
-    const LOOKED_UP: bool = false;
+    const LOOKED_UP: bool = looked_up(Self::DTYPE);
     /// Whether sums of eight products fit sixteen bits, with blocks of 32 whose scales and offsets are integers: Q4_K, Q5_K.
     const SHORT: bool = Self::WIDE && Self::FORM.units && Self::FORM.offset;
     /// Whether those of sixteen do: codes of four bits, 15 * 127 * 16 < 2^15.

@@ -47,6 +47,8 @@ pub(super) fn f16s<const BYTES: usize>(blocks: &[[u8; BYTES]; 8], at: usize) -> 
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(super) fn e8m0s(blocks: &[[u8; 17]; 8]) -> __m256 {
+    // Beside the vectors, in a general register: as vectors, which the compiler would make of it, seven shuffles wait for
+    // the one unit that an Intel has for them.
     let mut e = 0;
     for (i, block) in blocks.iter().enumerate() {
         e |= u64::from(block[0]) << (8 * i);

@@ -154,7 +154,8 @@ unsafe fn add_whole<F: Fours, const T: usize, const ASK: usize>(
             unsafe { sums.add::<F>(&pending, columns) };
         }
         pending = next;
-        // Not past the end: others may be about to read what lies there.
+        // Not past the end: others may be about to read what lies there. The near ones first, or those far away take the
+        // buffers that they need: that was slower than not to ask for them.
         if first > 0
             && let Some(ahead) = fours.get(i + first)
         {

@@ -15,7 +15,9 @@ mod weights;
 use super::bytes::{load256, unit_factor};
 use super::in_order::{self, FOUR, Fours};
 use crate::arch::disjoint::Columns;
-use crate::arch::integer::{self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Tile, Work, raise, top};
+use crate::arch::integer::{
+    self, Ahead, CHUNK, ChunkX, Form, Isa, Outputs, Placed, Row, RowX, Tile, Work, largest, looked_up, raise,
+};
 use crate::arch::level::{Ask, Level};
 use crate::dtype::DType;
 use crate::quant;
@@ -142,7 +144,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
 trait Format: Copy {
     const DTYPE: DType;
     /// The largest raised code; above 127 codes are signed and not raised.
-    const TOP: i32 = top(Self::DTYPE);
+    const TOP: i32 = largest(Self::DTYPE);
     const WIDE: bool = quant::sub_block(Self::DTYPE) == 32;
     const OFFSET: bool = quant::has_offset(Self::DTYPE);
     const SIGNED: bool = Self::TOP > 127;
@@ -151,8 +153,6 @@ trait Format: Copy {
     /// Whether signs lie apart from the codes. Few activations take them on, in the codes' stead.
     const APART: bool =
         matches!(Self::DTYPE, DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S);
-    /// Whether codes come from a codebook: that is what takes the time, and memory waits.
-    const LOOKED_UP: bool = Self::APART || matches!(Self::DTYPE, DType::IQ1_S | DType::IQ1_M);
     /// Whether sums of eight products fit sixteen bits, with blocks of 32 whose scales and offsets are integers: Q4_K, Q5_K.
     const SHORT: bool = Self::WIDE && Self::UNITS && Self::OFFSET && Self::TOP * 127 * 8 <= 0x7fff;
     /// Whether [`Format::halves`] is there.
@@ -217,9 +217,10 @@ impl<F: Format> Isa for Avx2<F> {
     fn few<const T: usize>(self, work: &Work<'_>, x: &[RowX<'_>; T], columns: &mut Columns<'_>) {
         // SAFETY: AVX2 is there: this type's contract.
         unsafe {
-            // Asking in the first-level cache alone was no faster with these instructions.
+            // Looking codes up is what takes the time, and memory waits. Asking in the first-level cache alone was no
+            // faster with these instructions.
             match self.ask {
-                Ask::Both if !F::LOOKED_UP => few::<F, T, { Ask::Both as usize }>(work, x, columns),
+                Ask::Both if !looked_up(F::DTYPE) => few::<F, T, { Ask::Both as usize }>(work, x, columns),
                 _ => few::<F, T, { Ask::Second as usize }>(work, x, columns),
             }
         }
