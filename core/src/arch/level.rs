@@ -63,7 +63,7 @@ pub(super) enum Ask {
     Second,
     /// The first-level cache.
     First,
-    /// Both, one after the other: the second-level cache a long way ahead, the first-level cache when it is near.
+    /// Both, one after the other, the second-level cache farther ahead; and of several places of a matrix in turns.
     Both,
 }
 
@@ -106,6 +106,12 @@ impl Level {
         #[cfg(not(target_arch = "x86_64"))]
         let ask = Ask::Second;
         has.then_some(Self { kind, ask })
+    }
+
+    /// The same for a processor that reads weights as an Intel's best does: what tests on another compare as well. The
+    /// results are those of `self`.
+    pub const fn in_streams(self) -> Self {
+        Self { ask: Ask::Both, ..self }
     }
 
     /// Which it is.

@@ -1,11 +1,12 @@
 //! Few activations: weights are read in the order in which they lie, four chunks of 256 at a time, whether a row ends among
-//! them or not. Rows of few chunks cost no more than long ones, and memory is one stream.
+//! them or not. Rows of few chunks cost no more than long ones, and memory is one stream, or a few side by side.
 //!
 //! Functions here have no instructions of their own: they are always inlined into a level's, which has.
 #![allow(clippy::needless_range_loop, reason = "plain loops: closures may be compiled without a level's instructions")]
 
 use crate::arch::disjoint::Columns;
 use crate::arch::integer::{CHUNK, ChunkX, Row, RowX, Work};
+use crate::arch::level::Ask;
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -16,9 +17,14 @@ pub(super) const FOUR: usize = 4;
 /// Fours of activations' chunks that are prepared before the rows that meet them: one activation of 8,192 values.
 const PREPARED: usize = 8;
 
-/// By [`Ask`], the bytes by which weights are asked for ahead of their use: in the second-level cache and in the first, 0
-/// where not at all. What the memory's latency and rate make; the hardware's own prefetchers stop at the end of a page.
-const AHEAD: [[usize; 2]; 3] = [[16 << 10, 0], [0, 8 << 10], [16 << 10, 4 << 10]];
+/// By [`Ask`], the bytes by which each stream's weights are asked for ahead of their use: in the second-level cache and in the
+/// first, 0 where not at all. What the memory's latency and rate make; the hardware's own prefetchers stop at the end of a
+/// page.
+const AHEAD: [[usize; 2]; 3] = [[16 << 10, 0], [0, 8 << 10], [4 << 10, 2 << 10]];
+
+/// Streams where [`Ask::Both`] is asked: an Emerald Rapids reads four faster than one by a twentieth, and than two or eight by
+/// less.
+const STREAMS: usize = 4;
 
 /// A level's part, for one type of weights: four chunks against activations.
 pub(super) trait Fours {
@@ -107,21 +113,33 @@ pub(super) unsafe fn few<F: Fours, const T: usize, const ASK: usize>(
         }
         // SAFETY: as many were written.
         let prepared = unsafe { core::slice::from_raw_parts(prepared.as_ptr().cast::<[F::Prepared; T]>(), fours) };
-        for row in (0..width).step_by(rows.max(1)) {
-            let sums = Sums::new(work, row..row + rows, start..start + len, columns);
+        // Rows of each stream: whole periods, so that all streams meet the same chunks of the activations.
+        let in_turns = if ASK == Ask::Both as usize && whole && as_one { width / STREAMS / FOUR * FOUR } else { 0 };
+        let mut row = 0;
+        while row < width {
+            let (streams, each) =
+                if row == 0 && in_turns > 0 { (STREAMS, in_turns) } else { (1, rows.min(width - row)) };
+            let mut sums = [const { Sums::EMPTY }; STREAMS];
+            for k in 0..streams {
+                let first = row + k * each;
+                sums[k] = Sums::new(work, first..first + each, start..start + len, columns);
+            }
             // SAFETY: as above.
             unsafe {
                 if whole {
-                    add_whole::<F, T, ASK>(&chunks[row * in_row + start..][..rows * len], prepared, sums, columns);
+                    let chunks = &chunks[row * in_row + start..][..streams * each * len];
+                    add_whole::<F, T, ASK>(chunks, prepared, &mut sums[..streams], columns);
                 } else {
-                    add_unpacked::<F, T>(work, prepared, sums, columns);
+                    add_unpacked::<F, T>(work, prepared, &mut sums[0], columns);
                 }
             }
+            row += streams * each;
         }
     }
 }
 
-/// Adds the products of chunks that lie one after another.
+/// Adds the products of chunks that lie one after another. Each of `sums` has an equal part of them, a stream, and takes its
+/// turn of four chunks; where there are several, of whole periods of `prepared`.
 ///
 /// # Safety
 /// Only where the level's instructions are.
@@ -129,7 +147,7 @@ pub(super) unsafe fn few<F: Fours, const T: usize, const ASK: usize>(
 unsafe fn add_whole<F: Fours, const T: usize, const ASK: usize>(
     chunks: &[F::Chunk],
     prepared: &[[F::Prepared; T]],
-    mut sums: Sums<T>,
+    sums: &mut [Sums<T>],
     columns: &mut Columns<'_>,
 ) {
     let [second, first] = AHEAD[ASK].map(|bytes| bytes / size_of::<[F::Chunk; FOUR]>().max(1));
@@ -140,36 +158,44 @@ unsafe fn add_whole<F: Fours, const T: usize, const ASK: usize>(
     last[..rest.len()].copy_from_slice(rest);
     let mut pending = [F::PENDING; T];
     let mut x = 0;
-    for i in 0..chunks.len().div_ceil(FOUR) {
-        let four = fours.get(i).unwrap_or(&last);
-        if F::REGISTERS < 32 && i > 0 {
-            // SAFETY: the level's instructions are there: this function's contract.
-            unsafe { sums.add::<F>(&pending, columns) };
-        }
-        // SAFETY: as above.
-        let next = unsafe { F::multiply(four, &prepared[x]) };
-        // Added up after the next four's products, when nothing of it has to be waited for, if there is room for both.
-        if F::REGISTERS >= 32 && i > 0 {
+    let each = chunks.len().div_ceil(FOUR) / sums.len();
+    let mut before = 0;
+    for i in 0..each {
+        for k in 0..sums.len() {
+            let at = k * each + i;
+            let four = fours.get(at).unwrap_or(&last);
+            if F::REGISTERS < 32 && i + k > 0 {
+                // SAFETY: the level's instructions are there: this function's contract.
+                unsafe { sums[before].add::<F>(&pending, columns) };
+            }
             // SAFETY: as above.
-            unsafe { sums.add::<F>(&pending, columns) };
-        }
-        pending = next;
-        // Not past the end: others may be about to read what lies there. The near ones first, or those far away take the
-        // buffers that they need: that was slower than not to ask for them.
-        if first > 0
-            && let Some(ahead) = fours.get(i + first)
-        {
-            prefetch::<_MM_HINT_T0, _>(ahead);
-        }
-        if second > 0
-            && let Some(ahead) = fours.get(i + second)
-        {
-            prefetch::<_MM_HINT_T1, _>(ahead);
+            let next = unsafe { F::multiply(four, &prepared[x]) };
+            // Added up after the next four's products, when nothing of it has to be waited for, if there is room for both.
+            if F::REGISTERS >= 32 && i + k > 0 {
+                // SAFETY: as above.
+                unsafe { sums[before].add::<F>(&pending, columns) };
+            }
+            pending = next;
+            before = k;
+            // Not past the end: others may be about to read what lies there. The near ones first, or those far away take
+            // the buffers that they need: that was slower than not to ask for them.
+            if first > 0
+                && i + first < each
+                && let Some(ahead) = fours.get(at + first)
+            {
+                prefetch::<_MM_HINT_T0, _>(ahead);
+            }
+            if second > 0
+                && i + second < each
+                && let Some(ahead) = fours.get(at + second)
+            {
+                prefetch::<_MM_HINT_T1, _>(ahead);
+            }
         }
         x = if x + 1 < prepared.len() { x + 1 } else { 0 };
     }
     // SAFETY: as above.
-    unsafe { sums.add::<F>(&pending, columns) };
+    unsafe { sums[before].add::<F>(&pending, columns) };
 }
 
 /// Asks for the lines of what is `ahead`.
@@ -190,7 +216,7 @@ fn prefetch<const HINT: i32, V>(ahead: &V) {
 unsafe fn add_unpacked<F: Fours, const T: usize>(
     work: &Work<'_>,
     prepared: &[[F::Prepared; T]],
-    mut sums: Sums<T>,
+    sums: &mut Sums<T>,
     columns: &mut Columns<'_>,
 ) {
     let (rows, in_row) = (sums.rows.clone(), sums.chunks.clone());
@@ -225,6 +251,9 @@ struct Sums<const T: usize> {
 }
 
 impl<const T: usize> Sums<T> {
+    /// Of no rows.
+    const EMPTY: Self = Self { sums: [0.0; T], rows: 0..0, chunks: 0..0, left: 0, at: 0 };
+
     /// To be added to what `columns` have of the chunks before the first.
     #[inline(always)]
     fn new(work: &Work<'_>, rows: Range<usize>, chunks: Range<usize>, columns: &mut Columns<'_>) -> Self {
