@@ -52,7 +52,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
     macro_rules! by_type {
         ($(
             $dtype:ident: $codes:path, $scales:path
-                $(, LEFT = $left:literal: $left_codes:path)?;
+                $(, LEFT = $left:literal: $left_codes:path)? $(, BESIDE = $beside:path)?;
         )+) => {
             match work.weights.dtype() {
                 $(DType::$dtype => {
@@ -91,6 +91,14 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
                             unsafe fn left_codes(chunk: &Self::Chunk) -> Codes {
                                 // SAFETY: AVX-512 is there: this function's contract.
                                 unsafe { $left_codes(chunk) }
+                            }
+                        )?
+
+                        $(
+                            #[inline(always)]
+                            unsafe fn beside(four: &[Self::Chunk; FOUR]) -> Beside {
+                                // SAFETY: AVX-512 is there: this function's contract.
+                                unsafe { $beside(four) }
                             }
                         )?
                     }
@@ -135,7 +143,7 @@ pub(crate) fn block(level: Level, work: &Work<'_>, columns: &mut Columns<'_>) {
         Q5_1: of_32::q5_1, of_32::scales_and_offsets;
         Q8_0: of_32::q8_0, of_32::scales;
         IQ4_NL: of_32::iq4_nl, of_32::scales;
-        MXFP4: of_32::mxfp4, of_32::mxfp4_scales;
+        MXFP4: of_32::mxfp4, of_32::mxfp4_scales, BESIDE = of_32::mxfp4_beside;
         Q2_K: k::q2_k, k::q2_k_scales;
         Q3_K: k::q3_k, k::q3_k_scales;
         Q4_K: k::q4_k, k::q4_k_and_q5_k_scales, LEFT = 4: k::q4_k_left;
@@ -197,6 +205,16 @@ trait Format: Copy {
     /// # Safety
     /// Only inside [`vectorize`].
     unsafe fn scales(chunk: &Self::Chunk) -> Scales;
+
+    /// What four chunks are scaled with.
+    ///
+    /// # Safety
+    /// Only inside [`vectorize`].
+    #[inline(always)]
+    unsafe fn beside(four: &[Self::Chunk; FOUR]) -> Beside {
+        // SAFETY: AVX-512 is there: this function's contract.
+        unsafe { Beside::new(Self::WIDE, &each!(i in [Scales::ZERO; FOUR] => Self::scales(&four[i]))) }
+    }
 
     /// [`Format::codes`] of a type that is [`Format::SHORT`], those of odd blocks times 2^[`Format::LEFT`].
     ///
@@ -539,14 +557,15 @@ unsafe fn multiply<F: Format, const T: usize>(four: &[F::Chunk; FOUR], x: &[Prep
                 look_up::<F>(&four[i], &mut codes.0[i]);
             }
         }
+        // Scales first: processors run ahead by less than a chunk, and what waits for many bytes must start early.
+        let beside = F::beside(four);
         products::<F, T>(
             #[inline(always)]
             |i| match F::LOOKED_UP {
                 true => load_codes(&codes.0[i]),
                 false => F::codes(&four[i]),
             },
-            #[inline(always)]
-            |i| F::scales(&four[i]),
+            beside,
             x,
         )
     }
@@ -561,8 +580,7 @@ fn multiply_unpacked<F: Format, const T: usize>(w: &[Weights; FOUR], x: &[Prepar
         products::<F, T>(
             #[inline(always)]
             |i| w[i].codes,
-            #[inline(always)]
-            |i| w[i].scales,
+            Beside::new(F::WIDE, &each!(i in [Scales::ZERO; FOUR] => w[i].scales)),
             x,
         )
     }
@@ -587,14 +605,12 @@ fn look_up<F: Format>(chunk: &F::Chunk, codes: &mut [i8; CHUNK]) {
 #[inline(always)]
 unsafe fn products<F: Format, const T: usize>(
     codes: impl Fn(usize) -> Codes,
-    scales: impl Fn(usize) -> Scales,
+    w: Beside,
     x: &[Prepared; T],
 ) -> [Pending; T] {
     // SAFETY: AVX-512 is there: this function's contract.
     unsafe {
         let (form, zero) = (F::FORM, _mm512_setzero_si512());
-        // Scales first: processors run ahead by less than a chunk, and what waits for many bytes must start early.
-        let w = Beside::new(F::WIDE, &each!(i in [Scales::ZERO; FOUR] => scales(i)));
         let [unit, offset_unit] = block_units(F::DTYPE, w.units);
         // By activation and chunk: the sums' vector, or both.
         let mut sums = [[[zero; 2]; FOUR]; T];

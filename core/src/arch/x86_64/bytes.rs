@@ -15,12 +15,17 @@ pub(super) fn prefetch_ahead(ahead: Ahead<'_>) {
 }
 
 /// Sixteen bytes at `at`; zeros past the end, which no caller reaches.
+#[inline(always)]
+pub(super) fn sixteen_at(bytes: &[u8], at: usize) -> &[u8; 16] {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 16])
+}
+
+/// [`sixteen_at`] in a register.
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(super) fn load128(bytes: &[u8], at: usize) -> __m128i {
-    let bytes: [u8; 16] = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
     // SAFETY: 16 bytes are read.
-    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    unsafe { _mm_loadu_si128(sixteen_at(bytes, at).as_ptr().cast()) }
 }
 
 /// Thirty-two bytes at `at`, as [`load128`].
