@@ -3,11 +3,11 @@
 //     cc -O3 -march=native -pthread bandwidth.c -o bandwidth
 //     bandwidth THREADS SECONDS [FILE]
 //
-// Every thread sums its own part of the buffer, one sequential pass after the other; a pass ends when the last thread
-// has ended. In every other pass it asks for what lies AHEAD: some processors are faster so (a Zen 3 by a sixth), some are
-// not. The buffer is MEGABYTES of anonymous memory, much more than any cache, or, given FILE, the file's mapping, which
-// comes from the page cache. Prints one JSON object: the median pass of each way, in bytes a second, and of the faster way
-// the passes, the median and the best.
+// Every thread sums its own part of the buffer, one pass after the other; a pass ends when the last thread has ended. Passes
+// go three ways by turns: straight on, the same asking for what lies AHEAD, and asking ahead in four quarters side by side.
+// Some processors are faster so (a Zen 3 by a sixth when asked), some are not. The buffer is MEGABYTES of anonymous memory,
+// much more than any cache, or, given FILE, the file's mapping, which comes from the page cache. Prints one JSON object: the
+// median pass of each way, in bytes a second, and of the fastest way the passes, the median and the best.
 
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -22,15 +22,16 @@
 #include <unistd.h>
 
 enum { MEGABYTES = 1024, MAX_PASSES = 100000, LANES = 8, AHEAD = 4096 };
+enum way { PLAIN, ASKING, QUARTERS, WAYS };
 
 // A cache line, wherever it lies.
 typedef uint64_t lanes __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
 
 static const uint64_t *buffer;
 static size_t words;
-// [without asking ahead, with it]
-static int threads, passes[2], asking, running = 1;
-static double seconds, elapsed[2][MAX_PASSES];
+static int threads, passes[WAYS], running = 1;
+static enum way way;
+static double seconds, elapsed[WAYS][MAX_PASSES];
 static pthread_barrier_t barrier;
 static uint64_t sums[1024];
 
@@ -42,15 +43,17 @@ static double now(void) {
 
 // Independent sums, so that no addition waits for another one: loads alone set the pace. Four vectors by name, since GCC
 // keeps an array of sums in memory (Zen 5: 23 instead of 41 GB/s).
-static inline __attribute__((always_inline)) uint64_t sum(const uint64_t *p, size_t n, int asking) {
+static inline __attribute__((always_inline)) uint64_t sum(const uint64_t *p, size_t n, enum way way) {
     lanes a = {0}, b = {0}, c = {0}, d = {0};
     const lanes *v = (const lanes *)p;
-    for (const lanes *end = v + n / LANES / 4 * 4; v < end; v += 4) {
-        for (int i = 0; asking && i < 4; i++) __builtin_prefetch((const char *)(v + i) + AHEAD, 0, 2);
+    // Four lines at a time: one after another, or one of each quarter.
+    size_t quarter = n / LANES / 4, apart = way == QUARTERS ? quarter : 1, step = way == QUARTERS ? 1 : 4;
+    for (size_t i = 0; i < quarter; i++, v += step) {
+        for (size_t j = 0; way != PLAIN && j < 4; j++) __builtin_prefetch((const char *)(v + j * apart) + AHEAD, 0, 2);
         a += v[0];
-        b += v[1];
-        c += v[2];
-        d += v[3];
+        b += v[apart];
+        c += v[2 * apart];
+        d += v[3 * apart];
     }
     a += b + c + d;
     uint64_t total = 0;
@@ -61,21 +64,27 @@ static inline __attribute__((always_inline)) uint64_t sum(const uint64_t *p, siz
 static void *work(void *argument) {
     size_t self = (size_t)argument, part = words / (size_t)threads;
     const uint64_t *mine = buffer + self * part;
-    sums[self] += sum(mine, part, 0);  // the first pass brings the pages in
+    sums[self] += sum(mine, part, PLAIN);  // the first pass brings the pages in
     double start = 0, first = 0;
     while (1) {
         pthread_barrier_wait(&barrier);
         if (self == 0) {
             double t = now();
-            if (start > 0 && passes[asking] < MAX_PASSES) elapsed[asking][passes[asking]++] = t - start;
+            if (start > 0) {
+                if (passes[way] < MAX_PASSES) elapsed[way][passes[way]++] = t - start;
+                way = (way + 1) % WAYS;
+            }
             if (first == 0) first = t;
-            if (t - first >= seconds && passes[1] > 0) running = 0;
-            asking = (passes[0] + passes[1]) % 2;
+            if (t - first >= seconds && passes[WAYS - 1] > 0) running = 0;
             start = now();
         }
         pthread_barrier_wait(&barrier);
         if (!running) return NULL;
-        sums[self] += asking ? sum(mine, part, 1) : sum(mine, part, 0);
+        switch (way) {
+        case ASKING: sums[self] += sum(mine, part, ASKING); break;
+        case QUARTERS: sums[self] += sum(mine, part, QUARTERS); break;
+        default: sums[self] += sum(mine, part, PLAIN);
+        }
     }
 }
 
@@ -125,12 +134,16 @@ int main(int argc, char **argv) {
 
     uint64_t total = 0;
     for (int i = 0; i < threads; i++) total += sums[i];
-    for (int i = 0; i < 2; i++) qsort(elapsed[i], (size_t)passes[i], sizeof(double), ascending);
-    int faster = elapsed[1][passes[1] / 2] < elapsed[0][passes[0] / 2];
-    double size = (double)words * sizeof(uint64_t), median = elapsed[faster][passes[faster] / 2];
-    printf("{\"bytes\": %.0f, \"threads\": %d, \"plain\": %.0f, \"asking ahead\": %.0f, \"passes\": %d, "
-           "\"median\": %.0f, \"best\": %.0f, \"sum\": %llu}\n",
-           size, threads, size / elapsed[0][passes[0] / 2], size / elapsed[1][passes[1] / 2], passes[faster],
-           size / median, size / elapsed[faster][0], (unsigned long long)total);
+    double size = (double)words * sizeof(uint64_t), medians[WAYS];
+    enum way fastest = PLAIN;
+    for (int i = 0; i < WAYS; i++) {
+        qsort(elapsed[i], (size_t)passes[i], sizeof(double), ascending);
+        medians[i] = elapsed[i][passes[i] / 2];
+        if (medians[i] < medians[fastest]) fastest = (enum way)i;
+    }
+    printf("{\"bytes\": %.0f, \"threads\": %d, \"plain\": %.0f, \"asking ahead\": %.0f, \"in quarters\": %.0f, "
+           "\"passes\": %d, \"median\": %.0f, \"best\": %.0f, \"sum\": %llu}\n",
+           size, threads, size / medians[PLAIN], size / medians[ASKING], size / medians[QUARTERS], passes[fastest],
+           size / medians[fastest], size / elapsed[fastest][0], (unsigned long long)total);
     return 0;
 }
