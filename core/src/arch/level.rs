@@ -108,8 +108,8 @@ impl Level {
         has.then_some(Self { kind, ask })
     }
 
-    /// The same for a processor that reads weights as an Intel's best does: what tests on another compare as well. The
-    /// results are those of `self`.
+    /// The same, but reading weights in several streams, as an Intel does best: tests compare that on other processors as
+    /// well. The results are those of `self`.
     pub const fn in_streams(self) -> Self {
         Self { ask: Ask::Both, ..self }
     }
