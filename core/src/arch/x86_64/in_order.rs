@@ -115,39 +115,41 @@ pub(super) unsafe fn few<F: Fours, const T: usize, const ASK: usize>(
         let prepared = unsafe { core::slice::from_raw_parts(prepared.as_ptr().cast::<[F::Prepared; T]>(), fours) };
         // Rows of each stream: whole periods, so that all streams meet the same chunks of the activations.
         let in_turns = if ASK == Ask::Both as usize && whole && as_one { width / STREAMS / FOUR * FOUR } else { 0 };
-        let mut row = 0;
-        while row < width {
-            let (streams, each) =
-                if row == 0 && in_turns > 0 { (STREAMS, in_turns) } else { (1, rows.min(width - row)) };
+        if in_turns > 0 {
             let mut sums = [const { Sums::EMPTY }; STREAMS];
-            for k in 0..streams {
-                let first = row + k * each;
-                sums[k] = Sums::new(work, first..first + each, start..start + len, columns);
+            for k in 0..STREAMS {
+                sums[k] = Sums::new(work, k * in_turns..(k + 1) * in_turns, 0..in_row, columns);
             }
+            // SAFETY: as above.
+            unsafe { add_whole::<F, T, ASK, _>(&chunks[..STREAMS * in_turns * in_row], prepared, sums, columns) };
+        }
+        for row in (STREAMS * in_turns..width).step_by(rows.max(1)) {
+            let each = rows.min(width - row);
+            let sums = Sums::new(work, row..row + each, start..start + len, columns);
             // SAFETY: as above.
             unsafe {
                 if whole {
-                    let chunks = &chunks[row * in_row + start..][..streams * each * len];
-                    add_whole::<F, T, ASK>(chunks, prepared, &mut sums[..streams], columns);
+                    let chunks = &chunks[row * in_row + start..][..each * len];
+                    add_whole::<F, T, ASK, _>(chunks, prepared, [sums], columns);
                 } else {
-                    add_unpacked::<F, T>(work, prepared, &mut sums[0], columns);
+                    add_unpacked::<F, T>(work, prepared, sums, columns);
                 }
             }
-            row += streams * each;
         }
     }
 }
 
 /// Adds the products of chunks that lie one after another. Each of `sums` has an equal part of them, a stream, and takes its
-/// turn of four chunks; where there are several, of whole periods of `prepared`.
+/// turn of four chunks; where there are several, of whole periods of `prepared`. How many is known to the compiler: a single
+/// one's sums stay in registers.
 ///
 /// # Safety
 /// Only where the level's instructions are.
 #[inline(always)]
-unsafe fn add_whole<F: Fours, const T: usize, const ASK: usize>(
+unsafe fn add_whole<F: Fours, const T: usize, const ASK: usize, const N: usize>(
     chunks: &[F::Chunk],
     prepared: &[[F::Prepared; T]],
-    sums: &mut [Sums<T>],
+    mut sums: [Sums<T>; N],
     columns: &mut Columns<'_>,
 ) {
     let [second, first] = AHEAD[ASK].map(|bytes| bytes / size_of::<[F::Chunk; FOUR]>().max(1));
@@ -158,10 +160,10 @@ unsafe fn add_whole<F: Fours, const T: usize, const ASK: usize>(
     last[..rest.len()].copy_from_slice(rest);
     let mut pending = [F::PENDING; T];
     let mut x = 0;
-    let each = chunks.len().div_ceil(FOUR) / sums.len();
+    let each = chunks.len().div_ceil(FOUR) / N;
     let mut before = 0;
     for i in 0..each {
-        for k in 0..sums.len() {
+        for k in 0..N {
             let at = k * each + i;
             let four = fours.get(at).unwrap_or(&last);
             if F::REGISTERS < 32 && i + k > 0 {
@@ -180,13 +182,13 @@ unsafe fn add_whole<F: Fours, const T: usize, const ASK: usize>(
             // Not past the end: others may be about to read what lies there. The near ones first, or those far away take
             // the buffers that they need: that was slower than not to ask for them.
             if first > 0
-                && i + first < each
+                && (N == 1 || i + first < each)
                 && let Some(ahead) = fours.get(at + first)
             {
                 prefetch::<_MM_HINT_T0, _>(ahead);
             }
             if second > 0
-                && i + second < each
+                && (N == 1 || i + second < each)
                 && let Some(ahead) = fours.get(at + second)
             {
                 prefetch::<_MM_HINT_T1, _>(ahead);
@@ -216,7 +218,7 @@ fn prefetch<const HINT: i32, V>(ahead: &V) {
 unsafe fn add_unpacked<F: Fours, const T: usize>(
     work: &Work<'_>,
     prepared: &[[F::Prepared; T]],
-    sums: &mut Sums<T>,
+    mut sums: Sums<T>,
     columns: &mut Columns<'_>,
 ) {
     let (rows, in_row) = (sums.rows.clone(), sums.chunks.clone());

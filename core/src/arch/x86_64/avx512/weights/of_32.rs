@@ -121,7 +121,7 @@ pub(in super::super) fn mxfp4_scales(blocks: &[[u8; 17]; 8]) -> Scales {
     Scales::new(e8m0s(blocks), _mm256_setzero_ps())
 }
 
-/// All four chunks' at once, from where they lie.
+/// [`mxfp4_scales`] of four chunks at once, from where they lie: no byte by itself.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 pub(in super::super) fn mxfp4_beside(four: &[[[u8; 17]; 8]; 4]) -> Beside {
@@ -134,7 +134,7 @@ pub(in super::super) fn mxfp4_beside(four: &[[[u8; 17]; 8]; 4]) -> Beside {
     let halves = each!(half in [_mm512_setzero_si512(); 2] => {
         let mut e = _mm512_setzero_si512();
         for i in 0..4 {
-            // From four bytes a chunk before the block, its byte is element i's.
+            // Read from 4 i bytes before the block on, its first byte comes to lie in element i.
             let at = 136 * i + 68 * half - 4 * i;
             // SAFETY: 132 * 3 + 68 + 64 bytes are among the 544.
             e = unsafe { _mm512_mask_loadu_epi8(e, FIRST << (4 * i), bytes.add(at).cast()) };
